@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** \file The gate's file (doc/man/walnut-gate.5). */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "peer/peer.h"
+
+#define GATE_PUBLIC_MAX 16   /* addresses of the pool */
+#define GATE_TENANTS_MAX 64
+#define GATE_PREFIXES_MAX 8  /* per tenant */
+
+struct gate_tenant {
+	char name[64];
+	struct peer_pin agent;
+	struct wn_prefix prefix[GATE_PREFIXES_MAX];
+	unsigned nprefix;
+	uint32_t holes; /* quota */
+};
+
+struct gate_config {
+	char outside[16], inside[16]; /* interface names */
+	struct wn_addr public[GATE_PUBLIC_MAX];
+	unsigned npublic;
+	uint16_t port_low, port_high;
+	struct wn_addr control;
+	char keys[256], socket[108], state[256], user[32];
+	uint32_t flows, mappings, holes; /* table sizes */
+	struct gate_tenant tenant[GATE_TENANTS_MAX];
+	unsigned ntenant;
+};
+
+/** Loads and checks everything that can be checked without privileges. \return 0 or -EINVAL with a line on stderr. */
+int gate_config_load(const char *file, struct gate_config *out);
