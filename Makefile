@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. `make` builds without root; `make demo` and `make test` are the two commands of the README.
+BUILD := build
+ASAN  := build-asan
+T     ?= 60
+
+.PHONY: all deps demo test lab lab-down fuzz lint format clean install help
+
+all: deps $(BUILD)/build.ninja
+	@ninja --quiet -C $(BUILD)
+
+deps:
+	@scripts/deps.sh build
+
+$(BUILD)/build.ninja:
+	@meson setup $(BUILD) >/dev/null
+
+$(ASAN)/build.ninja:
+	@meson setup $(ASAN) -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
+
+demo: ## three acts and the claims; writes build/demo/report.json
+	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory all
+	@lab/demo
+
+test: ## unit tests under ASan and UBSan, then the network tests in namespaces
+	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory all $(ASAN)/build.ninja
+	@ninja --quiet -C $(ASAN)
+	@python3 tests/run.py --unit $(ASAN) --net $(BUILD)
+
+lab: ## the topology, left up
+	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory all
+	@lab/lab up --keep
+
+lab-down:
+	@lab/lab down --all
+
+fuzz: ## every fuzz target for T seconds
+	@scripts/deps.sh test
+	@tests/fuzz/run.sh $(T)
+
+lint: ## compiled by clang too, clang-format, clang-tidy, cppcheck
+	@scripts/deps.sh lint
+	@scripts/lint.sh
+
+format:
+	@git ls-files 'src/*.[ch]' 'lab/*.[ch]' 'bench/*.[ch]' 'tests/*.[ch]' | xargs clang-format -i
+
+install: all
+	@meson install -C $(BUILD)
+
+clean:
+	@rm -rf $(BUILD) $(ASAN) build-clang build-fuzz
+
+help:
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
