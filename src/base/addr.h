@@ -17,7 +17,7 @@ struct wn_addr {
 
 #define WN_ADDR_STR 56 /* "[" INET6 "]:65535" and a NUL */
 
-/** "192.0.2.1:5060", "[2001:db8::1]:5060"; without a port when default_port >= 0. \return 0 or -EINVAL. */
+/** "192.0.2.1:5060", "[2001:db8::1]:5060"; the port may be absent when default_port >= 0 (then it is that). \return 0 or -EINVAL. */
 int wn_addr_parse(struct span s, int default_port, struct wn_addr *out);
 
 /** A bare IP literal, IPv6 with or without brackets; port is set to 0. \return 0 or -EINVAL. */
@@ -37,7 +37,7 @@ void wn_addr_from_sockaddr(struct wn_addr *a, const struct sockaddr_storage *ss)
 /** AF_INET for v4-mapped addresses, else AF_INET6. Returns the length. */
 socklen_t wn_addr_to_sockaddr(const struct wn_addr *a, struct sockaddr_storage *ss);
 
-/** "198.18.0.0/16", "2001:db8::/32". */
+/** "198.18.0.0/16", "2001:db8::/32"; bits set after the prefix are refused. IPv4 addresses lie in IPv4 prefixes only. */
 struct wn_prefix {
 	uint8_t ip[16];
 	uint8_t bits; /* of the v4-mapped form: 96 + n for IPv4 */

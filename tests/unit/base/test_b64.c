@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/b64.h"
+
+/* RFC 4648 section 10, without padding, and the two characters that base64url changes. */
+static const struct {
+	struct span bytes, text;
+} vectors[] = {
+	{{"", 0}, {"", 0}},           {{"f", 1}, {"Zg", 2}},          {{"fo", 2}, {"Zm8", 3}},          {{"foo", 3}, {"Zm9v", 4}},
+	{{"foob", 4}, {"Zm9vYg", 6}}, {{"fooba", 5}, {"Zm9vYmE", 7}}, {{"foobar", 6}, {"Zm9vYmFy", 8}}, {{"\xfb\xff\xfe", 3}, {"-__-", 4}},
+};
+
+static void known(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
+		char text[16];
+		uint8_t bytes[16];
+
+		assert_int_equal(b64url_encode((const uint8_t *)vectors[i].bytes.p, vectors[i].bytes.n, text), vectors[i].text.n);
+		assert_int_equal(vectors[i].text.n, B64URL_LEN(vectors[i].bytes.n));
+		assert_memory_equal(text, vectors[i].text.p, vectors[i].text.n);
+		assert_int_equal(b64url_decode(vectors[i].text, bytes, vectors[i].bytes.n), vectors[i].bytes.n);
+		assert_memory_equal(bytes, vectors[i].bytes.p, vectors[i].bytes.n);
+	}
+}
+
+/* Every character in every position: only the alphabet decodes, and each to its own value. */
+static void alphabet(void **state)
+{
+	unsigned good = 0;
+	bool seen[64] = {false};
+
+	(void)state;
+	for (unsigned c = 0; c < 256; c++) {
+		char text[4] = {(char)c, 'A', 'A', 'A'};
+		uint8_t out[3];
+
+		if (b64url_decode(span_of(text, 4), out, 3) == 3) {
+			assert_false(seen[out[0] >> 2]);
+			seen[out[0] >> 2] = true;
+			good++;
+		}
+	}
+	assert_int_equal(good, 64);
+}
+
+static void strict(void **state)
+{
+	uint8_t out[8];
+
+	(void)state;
+	assert_int_equal(b64url_decode(SPAN_LIT("Zg=="), out, 8), -EINVAL);
+	assert_int_equal(b64url_decode(SPAN_LIT("Z"), out, 8), -EINVAL);
+	assert_int_equal(b64url_decode(SPAN_LIT("Zh"), out, 8), -EINVAL);
+	assert_int_equal(b64url_decode(SPAN_LIT("Zm9"), out, 8), -EINVAL);
+	assert_int_equal(b64url_decode(SPAN_LIT("Zm+v"), out, 8), -EINVAL);
+	assert_int_equal(b64url_decode(SPAN_LIT("Zm9v"), out, 2), -ENOSPC);
+	assert_int_equal(b64url_decode(SPAN_LIT("Zg"), out, 0), -ENOSPC);
+}
+
+static void hex(void **state)
+{
+	const uint8_t in[3] = {0x00, 0x9a, 0xff};
+	uint8_t out[3];
+	char text[6];
+
+	(void)state;
+	hex_encode(in, 3, text);
+	assert_memory_equal(text, "009aff", 6);
+	assert_int_equal(hex_decode(SPAN_LIT("009AfF"), out, 3), 0);
+	assert_memory_equal(in, out, 3);
+	assert_int_equal(hex_decode(SPAN_LIT("009af"), out, 3), -EINVAL);
+	assert_int_equal(hex_decode(SPAN_LIT("009aff0"), out, 3), -EINVAL);
+	assert_int_equal(hex_decode(SPAN_LIT("009ag0"), out, 3), -EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(known),
+		cmocka_unit_test(alphabet),
+		cmocka_unit_test(strict),
+		cmocka_unit_test(hex),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
