@@ -22,9 +22,6 @@ struct user_record {
 int user_store_open(const char *dir, size_t map_bytes, struct user_store **out);
 void user_store_close(struct user_store *s);
 
-/** A valid name: 1 to 63 of A-Z a-z 0-9 . _ - (it stands in realms, SIP and shells). */
-bool user_name_valid(struct span name);
-
 int user_store_get(struct user_store *s, const char *name, struct user_record *out); /* 0 or -ENOENT */
 /** Durable when it returns 0. -EEXIST when it is there. */
 int user_store_add(struct user_store *s, const struct user_record *r);

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/span.h"
@@ -44,6 +45,9 @@ struct update_msg {
 	uint8_t hash[UPDATE_HEAD_BYTES]; /* of this message */
 };
 
+/** A valid name: 1 to 63 of A-Z a-z 0-9 . _ - (it stands in realms, SIP and shells). */
+bool user_name_valid(struct span name);
+
 enum user_op_kind { USER_SET = 1, USER_DEL = 2 };
 #define USER_HAS_SHA256 1u
 #define USER_HAS_MD5 2u
@@ -63,7 +67,7 @@ struct update_buf { /* writer; see update_begin */
 	uint32_t nops;
 };
 
-/** Starts a message in p[cap] (cap >= 512). */
+/** Starts a message in p[cap] (cap >= 512). chunk and chunks count for a SNAPSHOT only (else 0 of 1 is written). */
 void update_begin(struct update_buf *b, uint8_t *p, size_t cap, const struct update_msg *head);
 /** \return 0, or -ENOSPC: the operation does not fit, end this message and begin another. */
 int update_add(struct update_buf *b, const struct user_op *op);
