@@ -7,9 +7,13 @@
 #include "base/addr.h"
 #include "peer/peer.h"
 
-#define GATE_PUBLIC_MAX 16   /* addresses of the pool */
-#define GATE_TENANTS_MAX 64
-#define GATE_PREFIXES_MAX 8  /* per tenant */
+#define GATE_PUBLIC_MAX   16 /* addresses of the pool */
+#define GATE_TENANTS_MAX  64
+#define GATE_PREFIXES_MAX 8 /* per tenant */
+
+/* What the file may leave out. */
+#define GATE_SOCKET "/run/walnut/gate.sock"
+#define GATE_STATE  "/sys/fs/bpf/walnut"
 
 struct gate_tenant {
 	char name[64];
@@ -31,5 +35,7 @@ struct gate_config {
 	unsigned ntenant;
 };
 
-/** Loads and checks everything that can be checked without privileges. \return 0 or -EINVAL with a line on stderr. */
+/** Loads and checks everything that can be checked without privileges: names, ranges, prefixes that overlap (within a tenant or between
+ * two), names and pins given twice. Whether interfaces, users and keys exist is for the start. \return 0, -EINVAL, or another negative
+ * errno when the file cannot be read; with a line on stderr. */
 int gate_config_load(const char *file, struct gate_config *out);
