@@ -51,7 +51,7 @@ struct peer_conn {
 	struct shared *shared;
 	struct peer_conn *older, *newer; /* in order of arrival */
 	enum state state;
-	bool server, counted_up;
+	bool server, counted_up, paused;
 	int pin;    /* index, or -1 before one has matched */
 	int reason; /* for `down` */
 	unsigned open_handles;
@@ -73,6 +73,8 @@ struct write {
 };
 
 static void conn_pump(struct peer_conn *c);
+static void conn_alloc(uv_handle_t *h, size_t hint, uv_buf_t *buf);
+static void conn_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
 
 static struct shared *shared_new(const struct peer_options *opt, const struct peer_events *ev, void *arg)
 {
@@ -216,6 +218,8 @@ static void conn_end(struct peer_conn *c, int reason)
 	c->state = LINGER;
 	c->shutdown.data = c;
 	uv_timer_start(&c->timer, conn_deadline, LINGER_MS, 0);
+	if (c->paused)
+		uv_read_start((uv_stream_t *)&c->tcp, conn_alloc, conn_read);
 	if (conn_flush(c) < 0 || uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, conn_shut) < 0)
 		conn_abort(c, reason);
 }
@@ -352,7 +356,7 @@ static void conn_pump(struct peer_conn *c)
 
 	if (c->state == HANDSHAKE)
 		conn_handshake(c);
-	while (c->state == UP) {
+	while (c->state == UP && !c->paused) {
 		int n, err;
 
 		ERR_clear_error();
@@ -631,6 +635,29 @@ int peer_send(struct peer_conn *c, const void *p, size_t n)
 	if (rc < 0)
 		conn_abort(c, rc);
 	return rc;
+}
+
+static void conn_resumed(uv_timer_t *t)
+{
+	conn_pump((struct peer_conn *)t->data);
+}
+
+void peer_pause(struct peer_conn *c)
+{
+	if (c->state != UP || c->paused)
+		return;
+	c->paused = true;
+	uv_read_stop((uv_stream_t *)&c->tcp);
+}
+
+void peer_resume(struct peer_conn *c)
+{
+	if (c->state != UP || !c->paused)
+		return;
+	c->paused = false;
+	/* What OpenSSL holds already has no event of its own, and `data` must not be called from inside this call. */
+	uv_timer_start(&c->timer, conn_resumed, 0, 0);
+	uv_read_start((uv_stream_t *)&c->tcp, conn_alloc, conn_read);
 }
 
 size_t peer_send_queued(const struct peer_conn *c)

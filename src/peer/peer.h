@@ -69,6 +69,10 @@ int peer_connect(uv_loop_t *loop, const struct peer_identity *id, const struct w
 /** Copies. \return 0, -ENOTCONN before `up`, -ENOBUFS when more than send_queue_max would be waiting (nothing is queued then). */
 int peer_send(struct peer_conn *c, const void *p, size_t n);
 size_t peer_send_queued(const struct peer_conn *c);
+/** No `data` until peer_resume, from this moment on, also when called inside `data`: what arrives stays in the kernel and slows the other
+ * side. The other side's end is not noticed meanwhile either. Both do nothing before `up` and after the end. */
+void peer_pause(struct peer_conn *c);
+void peer_resume(struct peer_conn *c);
 /** Sends what is queued and says goodbye, for half a second at most; no `up` or `data` any more, then `down`. */
 void peer_close(struct peer_conn *c);
 void peer_set_user(struct peer_conn *c, void *user);
