@@ -1,0 +1,760 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/signin.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define METHOD        "INVITE"
+#define SDP_MAX       1024
+#define ACTIVE_PORT   9 /* RFC 4145: the port of an end that only calls */
+#define BRANCH_PREFIX "z9hG4bK"
+#define RETRY_MAX_S   60
+
+enum leg_state {
+	LEG_UNUSED,
+	LEG_ASKED,   /* INVITE without credentials */
+	LEG_HELD,    /* challenged, but another front is at work */
+	LEG_SENT,    /* INVITE with credentials */
+	LEG_WORKING, /* 100 came */
+	LEG_LATER,   /* 503: to be asked again at again_at */
+	LEG_DEAD,
+	LEG_ACCEPTED,
+};
+
+struct leg {
+	enum leg_state state;
+	uint64_t since;
+	uint64_t again_at; /* retransmission, or retry after 503 */
+	uint32_t interval;
+	char call_id[CALL_ID_MAX];
+	char branch[CALL_ID_MAX + 8];
+	char cnonce[CALL_ID_MAX];
+	uint32_t cseq;
+	unsigned stale;
+	bool known; /* these credentials use a nonce from an earlier session */
+	bool again; /* has been started afresh once */
+	struct signin_nonce challenge;
+	char msg[SIGNIN_MSG_MAX];
+	size_t msg_len;
+	bool msg_due;
+	char ack[SIGNIN_MSG_MAX];
+	size_t ack_len;
+	bool ack_due;
+};
+
+struct signin {
+	struct call call;
+	char secret[ENROL_SECRET_MAX + 1];
+	struct digest_ctx *digest;
+	uint32_t epoch_s;
+	enum sdp_proto proto;
+	uint16_t walnut_port;
+	uint64_t unix_s, start_ms, now_ms, deadline;
+	uint32_t timeout_ms;
+	uint64_t sdp_id;
+	uint32_t cseq;
+	char call_id[CALL_ID_MAX];
+	enum signin_state state;
+	struct signin_failure failure;
+	struct signin_answer answer;
+	struct leg leg[ENROL_FRONTS_MAX];
+	/* Answers that came too late for their call to be wanted: acknowledged, then ended. */
+	struct dialog stray;
+	bool has_stray;
+};
+
+__attribute__((format(printf, 4, 5))) static void note_failure(struct signin *s, enum signin_error error, unsigned status, const char *fmt,
+							       ...)
+{
+	va_list ap;
+
+	/* A front that says why is worth more than one that is only busy. */
+	if (s->failure.error != SIGNIN_E_NONE && s->failure.error != SIGNIN_E_BUSY && error == SIGNIN_E_BUSY)
+		return;
+	s->failure.error = error;
+	s->failure.sip_status = status;
+	va_start(ap, fmt);
+	vsnprintf(s->failure.why, sizeof(s->failure.why), fmt, ap);
+	va_end(ap);
+}
+
+static void fail(struct signin *s)
+{
+	if (s->failure.error == SIGNIN_E_NONE)
+		note_failure(s, SIGNIN_E_NO_ANSWER, 0, "no front of %s answered within %u.%u s", s->call.domain, s->timeout_ms / 1000,
+			     s->timeout_ms % 1000 / 100);
+	s->state = SIGNIN_FAILED;
+}
+
+static const char *front_name(const struct signin *s, const struct leg *leg, char buf[static WN_ADDR_STR])
+{
+	return wn_addr_str(&s->call.fronts[leg - s->leg], buf);
+}
+
+/* ---- what is sent ---- */
+
+static size_t build_sdp(const struct signin *s, const struct leg *leg, char *out)
+{
+	struct sdp sdp = {.proto = s->proto, .walnut_port = s->walnut_port, .tag = s->proto == SDP_UDP};
+	const struct wn_addr *seen = &leg->challenge.seen;
+	struct sip_buf b;
+
+	sdp.conn = s->call.local;
+	if (s->proto == SDP_TCP)
+		sdp.conn.port = ACTIVE_PORT;
+	sdp.cand[sdp.ncand++] = (struct sdp_candidate){SDP_HOST, sdp.conn};
+	if (seen->port != 0) {
+		struct wn_addr outside = *seen;
+
+		if (s->proto == SDP_TCP)
+			outside.port = ACTIVE_PORT;
+		sdp.cand[sdp.ncand++] = (struct sdp_candidate){SDP_SRFLX, outside};
+	}
+	sip_buf_init(&b, out, SDP_MAX);
+	sdp_build(&b, &sdp, s->sdp_id);
+	return b.overflow ? 0 : b.len;
+}
+
+static void put_request_line(const struct signin *s, const struct leg *leg, struct sip_buf *b, const char *method)
+{
+	char at[WN_ADDR_STR];
+
+	sip_printf(b, "%s sip:%s@%s SIP/2.0\r\n", method, s->call.service, s->call.domain);
+	sip_printf(b, "Via: SIP/2.0/UDP %s;branch=%s;rport\r\n", wn_addr_str(&s->call.local, at), leg->branch);
+	sip_puts(b, "Max-Forwards: 70\r\n");
+	sip_printf(b, "From: <sip:%s@%s>;tag=%s\r\n", s->call.user, s->call.domain, s->call.from_tag);
+}
+
+/* RFC 7616 section 3.4; the uri is the Request-URI and the body is covered, because the body says for whom the hole is. */
+static int put_credentials(struct signin *s, struct leg *leg, struct sip_buf *b, struct span body)
+{
+	struct digest_params p = {0};
+	uint8_t ha1[DIGEST_HASH_MAX];
+	char uri[ENROL_SERVICE_MAX + ENROL_DOMAIN_MAX + 8];
+	char hex[DIGEST_HEX_MAX];
+	int rc;
+
+	snprintf(uri, sizeof(uri), "sip:%s@%s", s->call.service, s->call.domain);
+	p.username = span_str(s->call.user);
+	p.realm = span_str(leg->challenge.realm);
+	p.nonce = span_str(leg->challenge.nonce);
+	p.uri = span_str(uri);
+	p.cnonce = span_str(leg->cnonce);
+	p.nc_text = SPAN_LIT("00000001");
+	p.qop_text = SPAN_LIT("auth-int");
+	p.qop = DIGEST_QOP_AUTH_INT;
+	p.alg = DIGEST_SHA256;
+	p.alg_known = true;
+	rc = digest_ha1(s->digest, DIGEST_SHA256, p.username, p.realm, span_str(s->secret), ha1);
+	if (rc == 0)
+		rc = digest_response(s->digest, &p, ha1, SPAN_LIT(METHOD), body, hex);
+	sodium_memzero(ha1, sizeof(ha1));
+	if (rc < 0)
+		return rc;
+	sip_printf(b, "Proxy-Authorization: Digest username=\"%s\",realm=\"%s\",nonce=\"%s\",uri=\"%s\",response=\"%.*s\",", s->call.user,
+		   leg->challenge.realm, leg->challenge.nonce, uri, DIGEST_HEX_MAX, hex);
+	sip_printf(b, "algorithm=SHA-256,cnonce=\"%s\",qop=auth-int,nc=00000001\r\n", leg->cnonce);
+	return 0;
+}
+
+static int build_invite(struct signin *s, struct leg *leg, bool credentials, size_t pad)
+{
+	char body[SDP_MAX], at[WN_ADDR_STR];
+	struct sip_buf b;
+	size_t n = build_sdp(s, leg, body);
+	int rc = 0;
+
+	if (n == 0)
+		return -EMSGSIZE;
+	sip_buf_init(&b, leg->msg, sizeof(leg->msg));
+	put_request_line(s, leg, &b, METHOD);
+	sip_printf(&b, "To: <sip:%s@%s>\r\n", s->call.service, s->call.domain);
+	sip_printf(&b, "Call-ID: %s\r\nCSeq: %u %s\r\n", leg->call_id, leg->cseq, METHOD);
+	sip_printf(&b, "Contact: <sip:%s@%s>\r\n", s->call.user, wn_addr_str(&s->call.local, at));
+	sip_puts(&b, "Allow: INVITE, ACK, BYE, CANCEL, UPDATE\r\nSupported: timer\r\nUser-Agent: walnut/" WALNUT_VERSION "\r\n");
+	if (credentials)
+		rc = put_credentials(s, leg, &b, span_of(body, n));
+	if (pad > 0) {
+		sip_puts(&b, "X-Pad: ");
+		while (pad-- > 0)
+			sip_putc(&b, '0');
+		sip_puts(&b, "\r\n");
+	}
+	sip_put_end(&b, SDP_TYPE, span_of(body, n));
+	if (rc == 0 && b.overflow)
+		rc = -EMSGSIZE;
+	leg->msg_len = rc == 0 ? b.len : 0;
+	return rc;
+}
+
+static void send_invite(struct signin *s, struct leg *leg, bool credentials, uint64_t now_ms)
+{
+	int rc;
+
+	memcpy(leg->branch, BRANCH_PREFIX, sizeof(BRANCH_PREFIX) - 1);
+	call_draw_id(&s->call, leg->branch + sizeof(BRANCH_PREFIX) - 1);
+	call_draw_id(&s->call, leg->cnonce);
+	leg->cseq = ++s->cseq;
+	leg->state = credentials ? LEG_SENT : LEG_ASKED;
+	leg->since = now_ms;
+	leg->interval = SIP_T1_MS;
+	leg->again_at = now_ms + leg->interval;
+	rc = build_invite(s, leg, credentials, 0);
+	if (rc == 0 && leg->msg_len < SIGNIN_REQUEST_MIN)
+		rc = build_invite(s, leg, credentials, SIGNIN_REQUEST_MIN - leg->msg_len);
+	leg->msg_due = rc == 0;
+	if (rc < 0) {
+		leg->state = LEG_DEAD;
+		note_failure(s, SIGNIN_E_NO_ANSWER, 0, "the request could not be built: %s", strerror(-rc));
+	}
+}
+
+static void ask(struct signin *s, struct leg *leg, uint64_t now_ms)
+{
+	leg->known = false;
+	leg->challenge = (struct signin_nonce){0};
+	/* The session key depends on the challenge. For UDP a hole must not stay under the key of an earlier challenge that the agent may
+	 * have accepted already, so each front is a call of its own; for TCP the agent recognises one call whichever way it comes. */
+	if (s->proto == SDP_UDP)
+		call_draw_id(&s->call, leg->call_id);
+	else
+		memcpy(leg->call_id, s->call_id, sizeof(leg->call_id));
+	send_invite(s, leg, false, now_ms);
+}
+
+/* RFC 3261 17.1.1.3: the ACK of a refusal belongs to its transaction. */
+static void build_ack(struct signin *s, struct leg *leg, const struct sip_msg *m)
+{
+	struct sip_buf b;
+
+	sip_buf_init(&b, leg->ack, sizeof(leg->ack));
+	put_request_line(s, leg, &b, "ACK");
+	sip_puts(&b, "To: ");
+	sip_put(&b, m->to);
+	sip_printf(&b, "\r\nCall-ID: %s\r\nCSeq: %u ACK\r\n", leg->call_id, leg->cseq);
+	sip_put_end(&b, (struct span){0}, (struct span){0});
+	leg->ack_len = b.len;
+	leg->ack_due = !b.overflow;
+}
+
+/* ---- what comes back ---- */
+
+static bool text_ok(struct span s, size_t cap)
+{
+	if (s.p == NULL || s.n == 0 || s.n >= cap)
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		if ((unsigned char)s.p[i] <= 0x20 || (unsigned char)s.p[i] >= 0x7f || s.p[i] == '"' || s.p[i] == '\\')
+			return false;
+	}
+	return true;
+}
+
+enum realm_verdict { REALM_OK, REALM_OTHER_DOMAIN, REALM_EPOCH };
+
+static enum realm_verdict check_realm(const struct signin *s, struct span realm, uint64_t now_ms)
+{
+	size_t n = strlen(s->call.domain);
+	unsigned long long epoch;
+	uint64_t here = 0;
+
+	if (realm.n < n + 2 || memcmp(realm.p, s->call.domain, n) != 0 || realm.p[n] != '/')
+		return REALM_OTHER_DOMAIN;
+	if (span_u64(span_of(realm.p + n + 1, realm.n - n - 1), UINT32_MAX, &epoch) < 0)
+		return REALM_OTHER_DOMAIN;
+	/* One spelling: the realm is part of the key. */
+	if (realm.p[n + 1] == '0' && realm.n > n + 2)
+		return REALM_EPOCH;
+	if (s->epoch_s == 0)
+		return epoch == 0 ? REALM_OK : REALM_EPOCH;
+	here = (s->unix_s + (now_ms - s->start_ms) / 1000) / s->epoch_s;
+	return epoch + 1 >= here && epoch <= here + 1 ? REALM_OK : REALM_EPOCH;
+}
+
+/* Takes the first challenge that this client accepts. *stale is that challenge's. */
+static int take_challenge(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms, bool *stale)
+{
+	const struct sip_hdr *h = sip_hdr_first(m, SIP_HDR_PROXY_AUTHENTICATE);
+	const char *why = "without a Digest challenge";
+	char name[WN_ADDR_STR];
+
+	for (; h != NULL; h = sip_hdr_next(m, h)) {
+		struct digest_params p;
+
+		if (digest_parse(h->value, &p) < 0)
+			continue;
+		if (!p.alg_known || p.alg != DIGEST_SHA256) {
+			why = "without SHA-256";
+			continue;
+		}
+		if (p.qop != DIGEST_QOP_AUTH_INT) {
+			why = "without qop=auth-int";
+			continue;
+		}
+		if (!text_ok(p.realm, sizeof(leg->challenge.realm)) || !text_ok(p.nonce, sizeof(leg->challenge.nonce)) ||
+		    p.opaque.p != NULL) {
+			why = "in a form that is not Walnut's";
+			continue;
+		}
+		switch (check_realm(s, p.realm, now_ms)) {
+		case REALM_OTHER_DOMAIN:
+			why = "for another domain";
+			continue;
+		case REALM_EPOCH:
+			why = "for an epoch that is not today's; is the clock right here?";
+			continue;
+		case REALM_OK:
+			break;
+		}
+		span_cstr(p.realm, leg->challenge.realm, sizeof(leg->challenge.realm));
+		span_cstr(p.nonce, leg->challenge.nonce, sizeof(leg->challenge.nonce));
+		*stale = p.stale;
+		return 0;
+	}
+	note_failure(s, SIGNIN_E_CHALLENGE, 407, "front %s asks for credentials %s", front_name(s, leg, name), why);
+	return -EINVAL;
+}
+
+/* RFC 3581: how the front sees us. */
+static void take_seen(const struct signin *s, struct leg *leg, const struct sip_msg *m)
+{
+	struct wn_addr seen = s->call.local;
+
+	if (m->via.received.p != NULL && wn_ip_parse(m->via.received, &seen) < 0)
+		seen = s->call.local;
+	seen.port = m->via.rport_value != 0 ? m->via.rport_value : s->call.local.port;
+	leg->challenge.seen = seen;
+}
+
+/* At work and not overdue: no other front is needed yet. */
+static bool in_good_standing(const struct leg *leg, uint64_t now_ms)
+{
+	switch (leg->state) {
+	case LEG_ASKED:
+		return now_ms < leg->since + SIGNIN_NEXT_MS;
+	case LEG_SENT:
+		return now_ms < leg->since + (leg->known ? SIGNIN_NEXT_MS : SIGNIN_QUIET_MS);
+	case LEG_WORKING:
+		return now_ms < leg->since + SIGNIN_STUCK_MS;
+	default:
+		return false;
+	}
+}
+
+static bool another_at_work(const struct signin *s, const struct leg *self, uint64_t now_ms)
+{
+	for (unsigned i = 0; i < s->call.nfronts; i++) {
+		const struct leg *leg = &s->leg[i];
+
+		if (leg != self && leg->state != LEG_ASKED && in_good_standing(leg, now_ms))
+			return true;
+	}
+	return false;
+}
+
+static void got_challenge(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms)
+{
+	bool answered = leg->state == LEG_SENT || leg->state == LEG_WORKING;
+	bool known = leg->known;
+	char name[WN_ADDR_STR];
+	bool stale = false;
+
+	leg->msg_due = false;
+	if (take_challenge(s, leg, m, now_ms, &stale) < 0) {
+		leg->state = LEG_DEAD;
+		return;
+	}
+	take_seen(s, leg, m);
+	if (answered && !stale) {
+		leg->state = LEG_DEAD;
+		note_failure(s, SIGNIN_E_CREDENTIALS, 407, "front %s does not accept the user or the secret of this enrolment",
+			     front_name(s, leg, name));
+		return;
+	}
+	if (answered && !known && ++leg->stale > SIGNIN_STALE_MAX) {
+		leg->state = LEG_DEAD;
+		note_failure(s, SIGNIN_E_CHALLENGE, 407, "front %s finds every nonce stale; does the address change behind this NAT?",
+			     front_name(s, leg, name));
+		return;
+	}
+	leg->known = false;
+	if (another_at_work(s, leg, now_ms)) {
+		leg->state = LEG_HELD;
+		leg->since = now_ms;
+		return;
+	}
+	send_invite(s, leg, true, now_ms);
+}
+
+static void take_next_nonce(struct signin *s, struct leg *leg, const struct sip_msg *m)
+{
+	const struct sip_hdr *h = sip_hdr_first(m, SIP_HDR_PROXY_AUTHENTICATION_INFO);
+	struct digest_params p;
+
+	if (h == NULL || digest_parse(h->value, &p) < 0 || !text_ok(p.nextnonce, sizeof(s->answer.next.nonce)))
+		return;
+	s->answer.next = leg->challenge;
+	span_cstr(p.nextnonce, s->answer.next.nonce, sizeof(s->answer.next.nonce));
+}
+
+static int derive_key(struct signin *s, struct leg *leg)
+{
+	uint8_t ha1[DIGEST_HASH_MAX];
+	int rc;
+
+	rc = digest_ha1(s->digest, DIGEST_SHA256, span_str(s->call.user), span_str(leg->challenge.realm), span_str(s->secret), ha1);
+	if (rc == 0)
+		rc = session_key_derive(ha1, digest_len(DIGEST_SHA256), span_str(leg->challenge.nonce), span_str(leg->cnonce),
+					span_str(leg->call_id), span_str(s->call.service), s->answer.session_key);
+	sodium_memzero(ha1, sizeof(ha1));
+	return rc;
+}
+
+static void got_2xx(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms)
+{
+	unsigned front = (unsigned)(leg - s->leg);
+	char name[WN_ADDR_STR];
+	int rc;
+
+	leg->msg_due = false;
+	leg->state = LEG_DEAD;
+	rc = dialog_begin(&s->answer.dialog, &s->call, front, m, now_ms);
+	if (rc == 0)
+		rc = sdp_parse(m->body, &s->answer.sdp);
+	if (rc == 0 && (s->answer.sdp.conn.port == 0 || s->answer.sdp.proto != s->proto))
+		rc = -EBADMSG;
+	if (rc == 0)
+		rc = derive_key(s, leg);
+	if (rc < 0) {
+		note_failure(s, SIGNIN_E_ANSWER, m->status, "the answer by front %s makes no sense", front_name(s, leg, name));
+		return;
+	}
+	/* The dialog goes on drawing where the sign-in stops. */
+	s->answer.front = front;
+	take_next_nonce(s, leg, m);
+	leg->state = LEG_ACCEPTED;
+	s->state = SIGNIN_ACCEPTED;
+}
+
+static void got_busy(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms)
+{
+	const struct sip_hdr *h = sip_hdr_first(m, SIP_HDR_RETRY_AFTER);
+	unsigned long long after = 1;
+	char name[WN_ADDR_STR];
+	size_t n = 0;
+
+	while (h != NULL && n < h->value.n && h->value.p[n] >= '0' && h->value.p[n] <= '9')
+		n++;
+	if (n > 0 && span_u64(span_of(h->value.p, n), RETRY_MAX_S, &after) < 0)
+		after = RETRY_MAX_S;
+	if (after == 0)
+		after = 1;
+	leg->state = LEG_LATER;
+	leg->again_at = now_ms + after * 1000;
+	note_failure(s, SIGNIN_E_BUSY, 503, "front %s is busy, or the service's agent is not connected to it (503)",
+		     front_name(s, leg, name));
+}
+
+static const char *refusal(unsigned status)
+{
+	switch (status) {
+	case 403:
+		return "this user may not use the service";
+	case 404:
+		return "there is no such service, or not on that port";
+	case 480:
+		return "the service cannot be reached now";
+	case 483:
+		return "too many hops";
+	case 488:
+		return "the service is of the other kind (TCP or UDP)";
+	default:
+		return "";
+	}
+}
+
+static void got_final(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms)
+{
+	char name[WN_ADDR_STR];
+
+	leg->msg_due = false;
+	if (m->status == 503) {
+		got_busy(s, leg, m, now_ms);
+		return;
+	}
+	leg->state = LEG_DEAD;
+	/* What lies with one front is worth a try at another; what the service's side said is final. */
+	if (m->status == 408 || m->status == 500 || m->status == 504) {
+		note_failure(s, SIGNIN_E_REFUSED, m->status, "front %s: %u", front_name(s, leg, name), m->status);
+		return;
+	}
+	note_failure(s, SIGNIN_E_REFUSED, m->status, "refused: %u %s", m->status, refusal(m->status));
+	fail(s);
+}
+
+/* A 200 for a call that is not wanted any more (RFC 3261 13.2.2.4): acknowledge it, then end it, once. */
+static void got_stray(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms)
+{
+	const struct dialog *kept = &s->answer.dialog;
+
+	if (m->status < 200 || m->status >= 300 || s->has_stray || leg->state == LEG_ACCEPTED)
+		return;
+	if (span_eq(m->call_id, span_str(kept->call_id)) && span_eq(m->to_tag, span_str(kept->to_tag)))
+		return;
+	s->call.drawn += UINT64_C(1) << 32; /* away from what the dialog draws */
+	if (dialog_begin(&s->stray, &s->call, (unsigned)(leg - s->leg), m, now_ms) < 0)
+		return;
+	dialog_bye(&s->stray, now_ms);
+	leg->state = LEG_DEAD;
+	s->has_stray = true;
+}
+
+static bool is_answer(const struct signin *s, const struct leg *leg, const struct sip_msg *m)
+{
+	return leg->state != LEG_UNUSED && !m->request && m->method == SIP_INVITE && m->cseq == leg->cseq &&
+	       span_eq(m->via.branch, span_str(leg->branch)) && span_eq(m->call_id, span_str(leg->call_id)) &&
+	       span_eq(m->from_tag, span_str(s->call.from_tag));
+}
+
+void signin_input(struct signin *s, const struct wn_addr *from, struct span datagram, uint64_t now_ms)
+{
+	struct sip_msg m;
+	struct leg *leg;
+	int front = call_front(&s->call, from);
+
+	if (front < 0 || sip_parse(datagram, false, &m) != SIP_OK)
+		return;
+	leg = &s->leg[front];
+	if (s->has_stray && dialog_input(&s->stray, from, &m, now_ms))
+		return;
+	if (!is_answer(s, leg, &m))
+		return;
+	if (m.status >= 300)
+		build_ack(s, leg, &m);
+	if (s->state != SIGNIN_RUNNING) {
+		got_stray(s, leg, &m, now_ms);
+		return;
+	}
+	if (leg->state != LEG_ASKED && leg->state != LEG_SENT && leg->state != LEG_WORKING)
+		return;
+	if (m.status < 200) {
+		/* RFC 3261 17.1.1.2: the front has it, no more retransmissions. */
+		if (leg->state == LEG_SENT) {
+			leg->state = LEG_WORKING;
+			leg->since = now_ms;
+			leg->msg_due = false;
+		}
+	} else if (m.status == 407) {
+		got_challenge(s, leg, &m, now_ms);
+	} else if (leg->state == LEG_ASKED) {
+		/* Nothing but a challenge answers a stranger. */
+		return;
+	} else if (m.status < 300) {
+		got_2xx(s, leg, &m, now_ms);
+	} else {
+		got_final(s, leg, &m, now_ms);
+	}
+}
+
+/* ---- time ---- */
+
+static void bring_in_another(struct signin *s, uint64_t now_ms)
+{
+	struct leg *held = NULL, *unused = NULL, *due = NULL, *again = NULL;
+
+	for (unsigned i = 0; i < s->call.nfronts; i++) {
+		struct leg *leg = &s->leg[i];
+		bool quiet = (leg->state == LEG_SENT && leg->known) || (leg->state == LEG_WORKING && !leg->again);
+
+		if (held == NULL && leg->state == LEG_HELD)
+			held = leg;
+		if (unused == NULL && leg->state == LEG_UNUSED)
+			unused = leg;
+		if (due == NULL && leg->state == LEG_LATER && now_ms >= leg->again_at)
+			due = leg;
+		if (again == NULL && quiet)
+			again = leg;
+	}
+	if (held != NULL) {
+		send_invite(s, held, true, now_ms);
+	} else if (unused != NULL) {
+		ask(s, unused, now_ms);
+	} else if (due != NULL) {
+		ask(s, due, now_ms);
+	} else if (again != NULL) {
+		/* A nonce from the store may be used up, a front may have been restarted: silence is all one sees of it. */
+		again->again = true;
+		ask(s, again, now_ms);
+	}
+}
+
+static void step(struct signin *s, uint64_t now_ms)
+{
+	bool good = false, alive = false;
+
+	s->now_ms = now_ms;
+	if (s->state != SIGNIN_RUNNING)
+		return;
+	if (now_ms >= s->deadline) {
+		fail(s);
+		return;
+	}
+	for (unsigned i = 0; i < s->call.nfronts; i++)
+		good = good || in_good_standing(&s->leg[i], now_ms);
+	if (!good)
+		bring_in_another(s, now_ms);
+	for (unsigned i = 0; i < s->call.nfronts; i++) {
+		struct leg *leg = &s->leg[i];
+
+		if ((leg->state == LEG_ASKED || leg->state == LEG_SENT) && now_ms >= leg->again_at) {
+			leg->msg_due = true;
+			leg->interval *= 2;
+			leg->again_at = now_ms + leg->interval;
+		}
+		alive = alive || !(leg->state == LEG_DEAD || (leg->state == LEG_LATER && leg->again_at >= s->deadline));
+	}
+	if (!alive)
+		fail(s);
+}
+
+bool signin_next(struct signin *s, uint64_t now_ms, unsigned *front, struct span *bytes)
+{
+	step(s, now_ms);
+	for (unsigned i = 0; i < s->call.nfronts; i++) {
+		struct leg *leg = &s->leg[i];
+
+		*front = i;
+		if (leg->ack_due) {
+			leg->ack_due = false;
+			*bytes = span_of(leg->ack, leg->ack_len);
+			return true;
+		}
+		if (leg->msg_due && s->state == SIGNIN_RUNNING) {
+			leg->msg_due = false;
+			*bytes = span_of(leg->msg, leg->msg_len);
+			return true;
+		}
+	}
+	return s->has_stray && dialog_next(&s->stray, now_ms, front, bytes);
+}
+
+/* What lay before the last step has had its effect. */
+static void sooner(const struct signin *s, uint64_t *at, uint64_t t)
+{
+	if (t > s->now_ms && t < *at)
+		*at = t;
+}
+
+uint64_t signin_deadline(const struct signin *s)
+{
+	uint64_t at = s->deadline;
+
+	if (s->state != SIGNIN_RUNNING)
+		return s->has_stray ? dialog_deadline(&s->stray) : UINT64_MAX;
+	for (unsigned i = 0; i < s->call.nfronts; i++) {
+		const struct leg *leg = &s->leg[i];
+
+		switch (leg->state) {
+		case LEG_ASKED:
+			sooner(s, &at, leg->again_at);
+			sooner(s, &at, leg->since + SIGNIN_NEXT_MS);
+			break;
+		case LEG_SENT:
+			sooner(s, &at, leg->again_at);
+			sooner(s, &at, leg->since + (leg->known ? SIGNIN_NEXT_MS : SIGNIN_QUIET_MS));
+			break;
+		case LEG_WORKING:
+			sooner(s, &at, leg->since + SIGNIN_STUCK_MS);
+			break;
+		case LEG_LATER:
+			sooner(s, &at, leg->again_at);
+			break;
+		default:
+			break;
+		}
+	}
+	return at;
+}
+
+int signin_new(const struct signin_config *cfg, uint64_t now_ms, struct signin **out)
+{
+	struct signin *s;
+
+	*out = NULL;
+	if (cfg->nfronts == 0 || cfg->nfronts > ENROL_FRONTS_MAX)
+		return -EINVAL;
+	s = calloc(1, sizeof(*s));
+	if (s == NULL)
+		return -ENOMEM;
+	if (span_cstr(span_str(cfg->user), s->call.user, sizeof(s->call.user)) < 0 ||
+	    span_cstr(span_str(cfg->domain), s->call.domain, sizeof(s->call.domain)) < 0 ||
+	    span_cstr(span_str(cfg->secret), s->secret, sizeof(s->secret)) < 0 ||
+	    span_cstr(span_str(cfg->service), s->call.service, sizeof(s->call.service)) < 0) {
+		signin_free(s);
+		return -EINVAL;
+	}
+	s->call.local = cfg->local;
+	s->call.nfronts = cfg->nfronts;
+	memcpy(s->call.fronts, cfg->fronts, sizeof(s->call.fronts));
+	memcpy(s->call.seed, cfg->seed, sizeof(s->call.seed));
+	s->digest = cfg->digest;
+	s->epoch_s = cfg->epoch_s;
+	s->proto = cfg->proto;
+	s->walnut_port = cfg->walnut_port;
+	s->unix_s = cfg->unix_s;
+	s->start_ms = now_ms;
+	s->now_ms = now_ms;
+	s->timeout_ms = cfg->timeout_ms != 0 ? cfg->timeout_ms : SIGNIN_TIMEOUT_MS;
+	s->deadline = now_ms + s->timeout_ms;
+	call_draw_id(&s->call, s->call.from_tag);
+	call_draw_id(&s->call, s->call_id);
+	s->sdp_id = cfg->unix_s; /* RFC 8866 5.2 recommends a time */
+	if (cfg->first.nonce[0] != '\0' && check_realm(s, span_str(cfg->first.realm), now_ms) == REALM_OK) {
+		struct leg *leg = &s->leg[0];
+
+		memcpy(leg->call_id, s->call_id, sizeof(leg->call_id));
+		leg->challenge = cfg->first;
+		leg->known = true;
+		send_invite(s, leg, true, now_ms);
+	} else {
+		ask(s, &s->leg[0], now_ms);
+	}
+	*out = s;
+	return 0;
+}
+
+void signin_free(struct signin *s)
+{
+	if (s == NULL)
+		return;
+	sodium_memzero(s, sizeof(*s));
+	free(s);
+}
+
+bool signin_settled(const struct signin *s)
+{
+	for (unsigned i = 0; i < s->call.nfronts; i++) {
+		if (s->leg[i].state == LEG_SENT || s->leg[i].state == LEG_WORKING)
+			return false;
+	}
+	return true;
+}
+
+enum signin_state signin_state(const struct signin *s)
+{
+	return s->state;
+}
+
+const struct signin_failure *signin_failure(const struct signin *s)
+{
+	return &s->failure;
+}
+
+const struct signin_answer *signin_answer(const struct signin *s)
+{
+	return &s->answer;
+}
