@@ -26,9 +26,10 @@ struct span sip_buf_span(const struct sip_buf *b);
 void sip_put_vias(struct sip_buf *b, const struct sip_msg *req, const struct wn_addr *src);
 
 /** Status line, Via (sip_put_vias), From, To (with `to_tag` added when it has none and to_tag.p != NULL), Call-ID, CSeq: what RFC 3261
- * 8.2.6 asks every response to echo. The caller goes on with its own headers and ends with sip_put_end. */
+ * 8.2.6 asks every response to echo. Header names stay as the request has them (compact ones compact). The caller goes on with its own
+ * headers and ends with sip_put_end. */
 void sip_put_response(struct sip_buf *b, const struct sip_msg *req, unsigned status, const char *reason, struct span to_tag,
-                      const struct wn_addr *src);
+		      const struct wn_addr *src);
 
 /** Content-Type (when type.p != NULL), Content-Length, blank line, body. */
 void sip_put_end(struct sip_buf *b, struct span type, struct span body);

@@ -9,7 +9,7 @@
 #include "sip/build.h"
 
 #define SDP_CANDIDATES_MAX 8
-#define SDP_TYPE SPAN_LIT("application/sdp")
+#define SDP_TYPE           SPAN_LIT("application/sdp")
 
 enum sdp_proto { SDP_TCP, SDP_UDP };
 enum sdp_candidate_type { SDP_HOST, SDP_SRFLX };

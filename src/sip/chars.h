@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** \file Character classes of RFC 3261 section 25.1, and the small steps that the parsers share. Only for src/sip. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/span.h"
+#include "sip/msg.h"
+
+enum {
+	C_TOKEN = 1,   /* token */
+	C_WORD = 2,    /* word, and '@': Call-ID */
+	C_USER = 4,    /* user, without ':' and '@' */
+	C_PASS = 8,    /* password */
+	C_PARAM = 16,  /* uri-parameters, with '=' and ';' */
+	C_HEADER = 32, /* headers of a URI, with '=' and '&' */
+	C_HOST = 64,   /* hostname, and '_', which is met in the field */
+	C_HEX = 128,
+};
+
+extern const uint8_t sip_class[256];
+
+static inline bool sip_is(char c, unsigned class)
+{
+	return (sip_class[(unsigned char)c] & class) != 0;
+}
+
+/** Whether all of it, and at least one character, is of the class. */
+static inline bool sip_all(const char *p, const char *end, unsigned class)
+{
+	if (p == end)
+		return false;
+	while (p < end && sip_is(*p, class))
+		p++;
+	return p == end;
+}
+
+/** LWS of a header value whose folds have been checked: a CR or LF in it can only be part of one. */
+static inline bool sip_is_lws(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static inline const char *sip_skip_lws(const char *p, const char *end)
+{
+	while (p < end && sip_is_lws(*p))
+		p++;
+	return p;
+}
+
+static inline const char *sip_trim_lws(const char *start, const char *end)
+{
+	while (end > start && sip_is_lws(end[-1]))
+		end--;
+	return end;
+}
+
+/** `p` stands on the opening quote. Returns what follows the closing one, or NULL without one. */
+const char *sip_skip_quoted(const char *p, const char *end);
+
+/** A header parameter: name, and value with p == NULL when it stands without '='. Quotes are kept. */
+struct sip_param_view {
+	struct span name, value;
+};
+
+/** `p` stands after the ';'. Takes a name and an optional value (token, host or quoted string), and the blanks around them.
+ * Returns where it stopped, or NULL when there is none or it is malformed. */
+const char *sip_take_param(const char *p, const char *end, struct sip_param_view *out);
+
+/** As sip_parse_nameaddr; *tag, which the caller has cleared, gets the "tag" parameter: a token, and once. */
+int sip_take_nameaddr(struct span value, struct sip_nameaddr *out, struct span *tag);
