@@ -298,6 +298,16 @@ static json_t *answer(const json_t *request, void *arg)
 	return json_pack("{s:b}", "ok", 1);
 }
 
+static uv_loop_t before;
+static uv_async_t done;
+static struct ctl_server *ctl;
+
+static void asked_enough(uv_async_t *a)
+{
+	uv_close((uv_handle_t *)a, NULL);
+	uv_stop(&before);
+}
+
 static void *ask(void *arg)
 {
 	json_t *request = json_pack("{s:s}", "cmd", "status"), *got = NULL;
@@ -308,11 +318,9 @@ static void *ask(void *arg)
 		*(int *)arg = 1;
 	json_decref(request);
 	json_decref(got);
+	uv_async_send(&done);
 	return NULL;
 }
-
-static uv_loop_t before;
-static struct ctl_server *ctl;
 
 /* Two TLS peers on a loop that is made under the filter, and a control socket that was there before. */
 static int tls_and_ctl(void)
@@ -341,9 +349,9 @@ static int tls_and_ctl(void)
 	uv_run(&loop, UV_RUN_DEFAULT);
 	if (uv_loop_close(&loop) != 0)
 		return 4;
+	uv_async_init(&before, &done, asked_enough);
 	pthread_create(&t, NULL, ask, &asked);
-	for (int i = 0; i < 3; i++) /* accept, read, end */
-		uv_run(&before, UV_RUN_ONCE);
+	uv_run(&before, UV_RUN_DEFAULT);
 	pthread_join(t, NULL);
 	ctl_close(ctl);
 	uv_run(&before, UV_RUN_DEFAULT);
