@@ -128,9 +128,8 @@ static void client_answer(struct ctl_client *c, json_t *answer)
 		client_close(c);
 		return;
 	}
-	/* The terminator's byte becomes the newline: from here on it is no C string. */
 	n = strlen(c->out);
-	c->out[n] = '\n';
+	c->out[n] = '\n'; /* in the place of its end: no C string from here on */
 	buf = uv_buf_init(c->out, (unsigned)(n + 1));
 	c->write.data = c;
 	uv_timer_start(&c->deadline, client_expired, CLIENT_IDLE_MS, 0);
@@ -199,6 +198,7 @@ static void client_serve(struct ctl_client *c)
 	char *nl;
 	json_t *answer;
 	size_t used;
+	int rc;
 
 	if (c->closing || c->out != NULL || c->pending != NULL)
 		return;
@@ -208,7 +208,8 @@ static void client_serve(struct ctl_client *c)
 		/* The deadline is for a whole line; it starts when the last answer has gone and is not renewed by single bytes. */
 		if (!uv_is_active((uv_handle_t *)&c->deadline) || c->len == 0)
 			uv_timer_start(&c->deadline, client_expired, CLIENT_IDLE_MS, 0);
-		if (uv_read_start((uv_stream_t *)&c->pipe, client_alloc, client_read) < 0)
+		rc = uv_read_start((uv_stream_t *)&c->pipe, client_alloc, client_read);
+		if (rc < 0 && rc != UV_EALREADY)
 			client_close(c);
 		return;
 	}
@@ -478,28 +479,22 @@ static int wait_for(int fd, short events, uint64_t until)
 	}
 }
 
-static int send_line(int fd, const char *text, uint64_t until)
+static int send_all(int fd, const char *p, size_t n, uint64_t until)
 {
-	const char *part[2] = {text, "\n"};
-	size_t len[2] = {strlen(text), 1};
+	while (n > 0) {
+		ssize_t k = send(fd, p, n, MSG_NOSIGNAL);
+		int rc;
 
-	for (int i = 0; i < 2; i++) {
-		for (size_t done = 0; done < len[i];) {
-			ssize_t k = send(fd, part[i] + done, len[i] - done, MSG_NOSIGNAL);
-			int rc;
-
-			if (k >= 0) {
-				done += (size_t)k;
-				continue;
-			}
-			if (errno == EINTR)
-				continue;
-			if (errno != EAGAIN)
-				return -errno;
-			rc = wait_for(fd, POLLOUT, until);
-			if (rc < 0)
-				return rc;
+		if (k >= 0) {
+			p += k;
+			n -= (size_t)k;
+			continue;
 		}
+		if (errno == EINTR)
+			continue;
+		rc = errno == EAGAIN ? wait_for(fd, POLLOUT, until) : -errno;
+		if (rc < 0)
+			return rc;
 	}
 	return 0;
 }
@@ -570,7 +565,9 @@ int ctl_call(const char *path, const json_t *request, unsigned timeout_ms, json_
 		rc = -EINVAL;
 		goto out;
 	}
-	rc = send_line(fd, text, until);
+	n = strlen(text);
+	text[n] = '\n'; /* in the place of its end: no C string from here on */
+	rc = send_all(fd, text, n + 1, until);
 	if (rc < 0)
 		goto out;
 	rc = recv_line(fd, until, &line, &n);
