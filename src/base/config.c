@@ -398,6 +398,20 @@ __attribute__((format(printf, 3, 0))) static void cyaml_said(cyaml_log_t level, 
 		why->line = strtoul(at + 7, NULL, 10);
 }
 
+static int load_document(const char *file, struct text *t, yaml_document_t *doc)
+{
+	int rc = read_all(file, t);
+
+	if (rc < 0) {
+		bad(file, -1, "", "cannot be read: %s; give a file that is there and that this user may read", strerror(-rc));
+		return rc;
+	}
+	rc = parse(file, t, doc, false);
+	if (rc < 0)
+		free(t->p);
+	return rc;
+}
+
 static const cyaml_config_t plain = {.mem_fn = cyaml_mem, .log_level = CYAML_LOG_ERROR};
 
 int wn_config_load(const char *file, const cyaml_schema_value_t *schema, void **out)
@@ -411,14 +425,9 @@ int wn_config_load(const char *file, const cyaml_schema_value_t *schema, void **
 	int rc;
 
 	*out = NULL;
-	rc = read_all(file, &t);
-	if (rc < 0) {
-		bad(file, -1, "", "cannot be read: %s; give a file that is there and that this user may read", strerror(-rc));
-		return rc;
-	}
-	rc = parse(file, &t, &doc, false);
+	rc = load_document(file, &t, &doc);
 	if (rc < 0)
-		goto out;
+		return rc;
 	w.doc = &doc;
 	rc = check(&w, yaml_document_get_root_node(&doc), schema);
 	yaml_document_delete(&doc);
@@ -430,6 +439,22 @@ int wn_config_load(const char *file, const cyaml_schema_value_t *schema, void **
 	if (err != CYAML_OK)
 		rc = bad(file, (long)why.line, "", "%s", why.message[0] != 0 ? why.message : cyaml_strerror(err));
 out:
+	free(t.p);
+	return rc;
+}
+
+int wn_config_has(const char *file, const char *key)
+{
+	yaml_document_t doc;
+	const yaml_node_t *root;
+	struct text t;
+	int rc = load_document(file, &t, &doc);
+
+	if (rc < 0)
+		return rc;
+	root = yaml_document_get_root_node(&doc);
+	rc = root->type == YAML_MAPPING_NODE && pair_of(&doc, root, key) != NULL;
+	yaml_document_delete(&doc);
 	free(t.p);
 	return rc;
 }

@@ -15,8 +15,12 @@ int wn_config_load(const char *file, const cyaml_schema_value_t *schema, void **
 void wn_config_free(const cyaml_schema_value_t *schema, void *data);
 
 /** Prints "FILE:LINE: KEY: message" for a value that the schema accepts and the program does not. `key` is a dotted path such as
- * "fronts[1].address"; the line is looked up in the file by that path (0 when not found). Always returns -EINVAL. */
+ * "fronts[1].address"; the line is looked up in the file by that path (its nearest
+ * parent's when it is not there, 0 when the file has gone). Always returns -EINVAL. */
 __attribute__((format(printf, 3, 4))) int wn_config_bad(const char *file, const char *key, const char *fmt, ...);
+
+/** Whether the file's top level has `key`. \return 1, 0, or negative errno (with a line on stderr when the file cannot be read or parsed). */
+int wn_config_has(const char *file, const char *key);
 
 /** Reads a secret file into buf: refuses (one line on stderr, -EPERM) one that group or others may read, or that another user owns.
  * \return bytes read, or negative errno with a line on stderr that names the file and the mend. */
