@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** \file What the gate's two processes say to each other: datagrams of a SOCK_SEQPACKET pair, each an array of 1 to GATE_IPC_BATCH records.
+ *
+ * The parser asks, the writer answers every datagram record by record and in order. Records have a fixed size and no pointers; the writer
+ * trusts none of their fields. */
+#pragma once
+
+#include <stdint.h>
+
+#include "gate/config.h"
+#include "gate/record.h"
+
+#define GATE_IPC_BATCH 64
+
+enum gate_ipc_kind {
+	GATE_IPC_APPLY = 1, /* r; one answer */
+	GATE_IPC_REFUSE,    /* answered with `status`: keeps the order of a connection's answers when the parser itself says no */
+	GATE_IPC_LIST, /* r.tenant, or GATE_IPC_ALL; at most GATE_IPC_BATCH holes, then one with GATE_END (GATE_FAILED) when that was all */
+	GATE_IPC_NEXT, /* goes on with the tenant's list, answered likewise. A tenant has one list at a time, a new LIST ends the old one */
+	GATE_IPC_COUNTERS, /* one answer a counter, then one without a name */
+};
+
+#define GATE_IPC_ALL UINT32_MAX /* every tenant: for the operator */
+
+struct gate_ipc_request {
+	uint32_t kind;
+	uint32_t status;
+	uint64_t token; /* comes back */
+	struct gate_request r;
+};
+
+struct gate_ipc_counter {
+	uint64_t value;
+	uint32_t is_drop;
+	char name[52];
+};
+
+struct gate_ipc_reply {
+	uint32_t kind;
+	uint32_t last; /* 1: the request is answered; a list's without GATE_END goes on with GATE_IPC_NEXT */
+	uint64_t token;
+	union {
+		struct gate_reply r;
+		struct gate_ipc_counter counter;
+	};
+};
+
+_Static_assert(sizeof(struct gate_ipc_request) == 16 + 184, "record between the processes");
+_Static_assert(sizeof(struct gate_ipc_reply) == 16 + 176, "record between the processes");
