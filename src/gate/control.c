@@ -15,8 +15,7 @@
 #include "gate/link.h"
 
 #define INPUT_MAX      32768        /* bytes; reading stops while a whole request waits, and peer hands out 16 KB at most */
-#define WINDOW         256          /* requests of one connection at the writer */
-#define WINDOW_ALL     512          /* of all: what a tenant can put in front of another's request */
+#define WINDOW_ALL     512          /* requests at the writer: what one tenant can put in front of another's */
 #define TURN           16           /* requests a connection may add to a datagram before the next one's turn */
 #define SEND_HIGH      (256u << 10) /* bytes of answers that an agent has not taken: no more is asked for it */
 #define SEND_MAX       (1u << 20)
@@ -110,7 +109,7 @@ static bool conn_ask(struct gate_control *c, struct conn *k, struct gate_ipc_req
 	uint64_t *listing = &c->listing[k->tenant];
 	int rc;
 
-	if (k->ending || k->outstanding >= WINDOW || !drained(k))
+	if (k->ending || !drained(k))
 		return false;
 	memset(out, 0, sizeof(*out));
 	out->token = k->token;
@@ -254,7 +253,7 @@ struct outgoing {
 
 static void outgoing_send(struct outgoing *o)
 {
-	/* It can only be full when an agent was given more answers than SEND_HIGH and WINDOW allow. */
+	/* It can only be full when an agent was given more answers than SEND_HIGH and WINDOW_ALL allow. */
 	if (o->k != NULL && o->n > 0 && peer_send(o->k->peer, o->buf, o->n) == -ENOBUFS)
 		peer_close(o->k->peer);
 	o->n = 0;

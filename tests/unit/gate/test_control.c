@@ -29,7 +29,7 @@
 
 #define AGENTS  12
 #define ROLES   4 /* the gate, two tenants' agents, a stranger */
-#define REPLIES 40000
+#define REPLIES 130000
 
 static const char *const role[ROLES] = {"gate", "agent", "agent2", "stranger"};
 
@@ -144,6 +144,8 @@ static void start_writer(struct bench *b)
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(sv[0]);
+		if (b->fd > 0)
+			close(b->fd);
 		rc = gate_dp_open(&b->cfg, &dp);
 		if (rc == 0)
 			rc = gate_writer_run(&b->cfg, dp, sv[1], -1);
@@ -502,6 +504,28 @@ static void a_deaf_flood_holds_nobody_back(void **state)
 		assert_int_equal(a->r[i].seq, i + 1);
 }
 
+/* A short question with a long answer, asked again and again by one who does not listen: the answers wait at the writer, not in our memory
+ * (the connection would be cut for a full queue). */
+static void a_deaf_lister_is_not_answered_ahead(void **state)
+{
+	struct bench *b = *state;
+	struct agent *a = agent(b, 0, 1), *other = agent(b, 1, 2);
+
+	for (unsigned i = 0; i < 5000; i++)
+		send_request(a, open_request("198.18.100.2:22"));
+	assert_true(WITHIN(b, 30000, a->nr == 5000));
+	a->deaf = true;
+	peer_pause(a->c);
+	for (unsigned i = 0; i < 20; i++)
+		send_request(a, list);
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(ask(other, ping).status, GATE_OK);
+	a->deaf = false;
+	peer_resume(a->c);
+	assert_true(WITHIN(b, 30000, a->nr == 5000 + 20 * 5001));
+	assert_int_equal(a->downs, 0);
+}
+
 static void a_fifth_connection_ends_the_oldest(void **state)
 {
 	struct bench *b = *state;
@@ -761,6 +785,7 @@ int main(void)
 		T(lists_of_awkward_lengths),
 		T(lists_of_one_tenant_take_turns),
 		T(a_deaf_flood_holds_nobody_back),
+		T(a_deaf_lister_is_not_answered_ahead),
 		T(a_fifth_connection_ends_the_oldest),
 		T(requests_in_pieces),
 		T(the_operator_sees_all),
