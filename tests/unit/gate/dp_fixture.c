@@ -326,7 +326,9 @@ void fx_expect_out(int side, const struct fx_packet *in, const struct fx_packet 
 
 uint16_t fx_sport(const uint8_t *frame)
 {
-	return frame[14 + 9] == IPPROTO_ICMP ? (uint16_t)(frame[38] << 8 | frame[39]) : (uint16_t)(frame[34] << 8 | frame[35]);
+	const uint8_t *at = frame + (frame[14 + 9] == IPPROTO_ICMP ? 38 : 34);
+
+	return (uint16_t)(at[0] << 8 | at[1]);
 }
 
 struct gate_request fx_open_request(uint8_t proto, uint16_t port, const char *remote)
