@@ -45,7 +45,7 @@ static const char *const link_names[GATE_SIDES] = {"link_outside", "link_inside"
 /* The end of what the loader said, which is where it says why: shown when a load fails, not before. */
 static char loader_log[2048];
 
-static int on_loader(enum libbpf_print_level level, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static int on_loader(enum libbpf_print_level level, const char *fmt, va_list args)
 {
 	char *text = NULL;
 	int n;
