@@ -50,10 +50,9 @@ struct gate_control {
 	void *arg;
 	int writer;
 	uv_poll_t poll;
-	int events; /* that it waits for */
 	uv_timer_t drain, housekeep;
 	struct peer_listener *listener;
-	struct gate_operator *local;
+	struct gate_operator *operator;
 	struct conn *conns; /* oldest first */
 	uint64_t turn;      /* token of the connection that is served first */
 	uint64_t next_token;
@@ -163,7 +162,7 @@ static void fill(struct gate_control *c)
 
 	if (start == NULL)
 		start = c->conns;
-	if (c->local != NULL && gate_operator_ask(c->local, &c->batch[c->nbatch])) {
+	if (c->operator!= NULL && gate_operator_ask(c->operator, & c->batch[c->nbatch])) {
 		c->nbatch++;
 		c->outstanding++;
 	}
@@ -227,7 +226,7 @@ static void pump(struct gate_control *c)
 			if (errno == EINTR)
 				continue;
 			if (errno != EAGAIN && errno != ENOBUFS) {
-				fail(c, errno == ECONNRESET ? -EPIPE : -errno);
+				fail(c, -errno);
 				return;
 			}
 			events |= UV_WRITABLE;
@@ -236,9 +235,7 @@ static void pump(struct gate_control *c)
 		sodium_memzero(c->batch, c->nbatch * sizeof(c->batch[0]));
 		c->nbatch = 0;
 	}
-	if (events != c->events)
-		uv_poll_start(&c->poll, events, on_writer);
-	c->events = events;
+	uv_poll_start(&c->poll, events, on_writer);
 	throttle(c);
 }
 
@@ -318,7 +315,7 @@ static int take(struct gate_control *c)
 			c->outstanding--;
 		}
 		if (a[i].token == GATE_TOKEN_OPERATOR)
-			gate_operator_answer(c->local, &a[i]);
+			gate_operator_answer(c->operator, & a[i]);
 		else
 			conn_answer(c, &o, &a[i]);
 	}
@@ -487,13 +484,12 @@ int gate_control_start(uv_loop_t *loop, const struct gate_config *cfg, const str
 	c->poll.data = c->drain.data = c->housekeep.data = c;
 	rc = listen_for_agents(c, loop, id);
 	if (rc == 0)
-		rc = gate_operator_start(loop, c, cfg, &c->local);
+		rc = gate_operator_start(loop, c, cfg, &c->operator);
 	if (rc == 0)
 		rc = uv_timer_start(&c->housekeep, on_housekeep, HOUSEKEEP_MS, HOUSEKEEP_MS);
 	if (rc == 0)
 		rc = uv_poll_start(&c->poll, UV_READABLE, on_writer);
 	if (rc == 0) {
-		c->events = UV_READABLE;
 		*out = c;
 		return 0;
 	}
@@ -525,9 +521,9 @@ void gate_control_stop(struct gate_control *c)
 		peer_listener_close(c->listener);
 	for (struct conn *k = c->conns; k != NULL; k = k->next)
 		peer_close(k->peer);
-	if (c->local != NULL)
-		gate_operator_stop(c->local);
-	c->local = NULL;
+	if (c->operator!= NULL)
+		gate_operator_stop(c->operator);
+	c->operator= NULL;
 	uv_close((uv_handle_t *)&c->poll, NULL);
 	uv_close((uv_handle_t *)&c->drain, NULL);
 	uv_close((uv_handle_t *)&c->housekeep, NULL);
