@@ -333,12 +333,24 @@ static int check(struct walk *w, const yaml_node_t *n, const cyaml_schema_value_
 	return bad_value(w, n, v);
 }
 
-static int bad_yaml(const char *file, const yaml_parser_t *p)
+static long count_lines(const struct text *t)
+{
+	long n = 1;
+
+	for (size_t i = 0; i + 1 < t->n; i++)
+		n += t->p[i] == '\n';
+	return n;
+}
+
+static int bad_yaml(const char *file, const struct text *t, const yaml_parser_t *p)
 {
 	const char *problem = p->problem != NULL ? p->problem : "unreadable";
 	long line = (long)p->problem_mark.line + 1;
 	const char *mend = "check indentation, colons, quotes and brackets here and just above";
 
+	/* For libyaml what ends too early ends on the line after the last. */
+	if (line > count_lines(t))
+		line = count_lines(t);
 	if (p->error == YAML_MEMORY_ERROR)
 		return bad(file, line, "YAML", "out of memory");
 	if (strstr(problem, "tab") != NULL || strstr(problem, "cannot start any token") != NULL)
@@ -361,13 +373,13 @@ static int parse(const char *file, const struct text *t, yaml_document_t *doc, b
 		return -ENOMEM;
 	yaml_parser_set_input_string(&parser, (const unsigned char *)t->p, t->n);
 	if (!yaml_parser_load(&parser, doc)) {
-		rc = quiet ? -EINVAL : bad_yaml(file, &parser);
+		rc = quiet ? -EINVAL : bad_yaml(file, t, &parser);
 		goto out;
 	}
 	if (yaml_document_get_root_node(doc) == NULL) {
 		rc = quiet ? -EINVAL : bad(file, 1, "YAML", "the file is empty; see the examples of the manual page");
 	} else if (!yaml_parser_load(&parser, &more)) {
-		rc = quiet ? 0 : bad_yaml(file, &parser);
+		rc = quiet ? 0 : bad_yaml(file, t, &parser);
 	} else {
 		if (yaml_document_get_root_node(&more) != NULL && !quiet)
 			rc = bad(file, line_of(yaml_document_get_root_node(&more)), "YAML",

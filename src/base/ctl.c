@@ -541,6 +541,24 @@ static int recv_line(int fd, uint64_t until, char **line, size_t *n)
 	return rc;
 }
 
+/* A full queue is waited for: that is what a blocking connect does, for as long as a send may take. Returns a non-blocking descriptor. */
+static int connect_within(const struct sockaddr_un *sa, unsigned timeout_ms)
+{
+	const struct timeval limit = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0 ||
+	    connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
+		rc = errno == EAGAIN ? -ETIMEDOUT : -errno;
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
 int ctl_call(const char *path, const json_t *request, unsigned timeout_ms, json_t **answer)
 {
 	uint64_t until = wn_now_ms() + timeout_ms;
@@ -553,13 +571,9 @@ int ctl_call(const char *path, const json_t *request, unsigned timeout_ms, json_
 	rc = unix_address(path, &sa);
 	if (rc < 0)
 		return rc;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = connect_within(&sa, timeout_ms);
 	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) != 0) {
-		rc = -errno; /* EAGAIN: its queue is full, so somebody is there but does not keep up */
-		goto out;
-	}
+		return fd;
 	text = json_dumps(request, JSON_COMPACT);
 	if (text == NULL) {
 		rc = -EINVAL;

@@ -5,6 +5,7 @@
  * enum front_outcome; each is a counter. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,18 +17,26 @@
 #include "ticket/route.h"
 #include "userdb/table.h"
 
-#define FRONT_DATAGRAM_MAX 8192   /* larger datagrams are refused unread: FRONT_SIZE */
-#define FRONT_DATAGRAM_MIN 64     /* smaller ones cannot be a request that we answer */
+#define FRONT_DATAGRAM_MAX 8192 /* larger datagrams are refused unread: FRONT_size */
+#define FRONT_DATAGRAM_MIN 64   /* smaller ones cannot be a request that we answer */
+#define FRONT_URI_MAX      255  /* a longer Request-URI is FRONT_start_line */
+#define FRONT_GROWTH       1024 /* what rewriting adds at most */
+#define FRONT_OUT_MAX      (FRONT_DATAGRAM_MAX + FRONT_GROWTH)
+#define FRONT_SERVICES_MAX 256
+#define FRONT_SERVICE_MAX  63   /* characters of a service's name */
+#define FRONT_TENANTS_MAX  256
+#define FRONT_WORKERS_MAX  64
+#define FRONT_TOKEN_S      86400u /* lifetime of a route token */
 
-/** X(name): in the order of the checks, cheapest first. The first group ends a message without an answer. */
+/** X(name): in the order of the checks, cheapest first. */
 #define FRONT_OUTCOMES(X) \
 	X(size) X(first_bytes) X(keepalive) X(start_line) X(malformed) X(response) X(unknown_tenant) X(method) \
-	X(in_dialog_no_token) X(in_dialog_bad_token) X(ack_absorbed) X(cancel_ignored) \
+	X(in_dialog_no_token) X(in_dialog_bad_token) X(in_dialog_budget) X(ack_absorbed) X(cancel_ignored) \
 	X(challenged) X(challenge_too_large) \
 	X(credentials_malformed) X(realm) X(algorithm) X(nonce_malformed) X(nonce_foreign) X(nonce_expired) X(nonce_exhausted) \
 	X(nonce_shape) X(retransmission) X(epoch) X(unknown_user) X(digest) X(uri_mismatch) X(replay) X(feed_stale) \
-	X(user_budget) X(service_budget) X(no_agent) X(too_many_hops) X(forwarded) X(forwarded_in_dialog) X(cancelled) \
-	X(relayed_response) X(response_dropped)
+	X(user_budget) X(service_budget) X(call_limit) X(no_agent) X(too_many_hops) X(forwarded) X(forwarded_in_dialog) X(cancelled) \
+	X(relayed_response) X(relayed_request) X(response_dropped) X(timed_out)
 
 enum front_outcome {
 #define X(n) FRONT_##n,
@@ -36,3 +45,87 @@ enum front_outcome {
 	FRONT_OUTCOME_COUNT
 };
 const char *front_outcome_name(enum front_outcome o);
+
+/** What an agent said when it registered. Never changed once it is published. */
+struct front_agent {
+	uint8_t route_key[ROUTE_KEY_BYTES];
+	uint64_t agent; /* its name in route tokens */
+	unsigned nservices;
+	char service[FRONT_SERVICES_MAX][FRONT_SERVICE_MAX + 1];
+};
+
+struct front_tenant {
+	char domain[DOMAIN_MAX + 1];
+	bool sha256, md5; /* algorithms that are offered and taken */
+	uint32_t max_calls;
+	uint32_t user_calls_per_s, service_calls_per_s;
+	struct user_table *users;
+	/* Written by the relay's thread, read by workers. What was published is kept until the end of the process, so a reader never holds
+	 * a pointer to freed memory; it is replaced only when an agent says something new. */
+	_Atomic(const struct front_agent *) agent;
+	atomic_bool connected;
+};
+
+struct budgets;
+
+/** One per process; the workers share it. */
+struct front_shared {
+	struct nonce_window *nonces;
+	struct budgets *budgets;
+	uint8_t boot_key[16];     /* To-tags, branches, hashes of datagrams */
+	char host[WN_ADDR_STR];   /* what Via and Record-Route say: address and port */
+	uint32_t feed_max_age_s;
+	unsigned ntenants;
+	struct front_tenant *tenant;
+};
+
+/** Draws the boot key and makes budgets and user tables; tenant, ntenants and what they configure are the caller's, and so is the nonce
+ * window. `listen` is the address that clients send to. \return 0 or negative errno. */
+int front_shared_init(struct front_shared *s, const struct wn_addr *listen);
+void front_shared_fini(struct front_shared *s);
+
+/** What to do about one message. The caller sets the two buffers (FRONT_OUT_MAX each); the core fills in the rest. */
+struct front_action {
+	char *net;           /* a datagram to the network … */
+	char *agent;         /* … and a message to a tenant's agent, in the callers' buffers */
+	size_t net_n;        /* 0: none */
+	size_t agent_n;      /* 0: none */
+	struct wn_addr to;   /* where the datagram goes */
+	unsigned tenant;     /* whose agent */
+	enum front_outcome outcome;
+};
+
+/** One per worker; used by its thread alone. */
+struct front_core;
+
+/** worker: 0 to FRONT_WORKERS_MAX - 1, it stands in branches. calls: live transactions; 0 = as many as all tenants' max_calls.
+ * \return 0, -EINVAL, -ENOMEM. */
+int front_core_new(struct front_shared *shared, unsigned worker, uint32_t calls, struct front_core **out);
+void front_core_free(struct front_core *c);
+
+/** A datagram from the network. At most one goes back, to where it came from; for a stranger never longer than `in`. */
+void front_core_datagram(struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
+                         struct front_action *out);
+
+/** A cheap look, changing nothing: whether `in` carries a nonce or a route token that verifies, so that it is served first. */
+bool front_core_first_class(const struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s);
+
+/** A whole message from a tenant's agent. */
+void front_core_from_agent(struct front_core *c, unsigned tenant, struct span msg, uint64_t now_ms, uint64_t unix_s, struct front_action *out);
+
+/** A tenant's agent has gone: its calls that have no final answer get 503 from the next ticks. */
+void front_core_agent_gone(struct front_core *c, unsigned tenant, uint64_t now_ms);
+
+/** Timers. Call until it returns false; each true is one action. */
+bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action *out);
+
+/** When false, what would be forwarded is refused as if there were no agent: the way to the relay is full. */
+void front_core_set_room(struct front_core *c, bool room);
+
+/** Counter of one outcome. Any thread. */
+uint64_t front_core_count(const struct front_core *c, enum front_outcome o);
+/** Live transactions. The worker's thread. */
+uint32_t front_core_calls(const struct front_core *c);
+
+/** Which worker a response's topmost branch belongs to; 0 when it is none of ours. Any thread. */
+unsigned front_branch_worker(struct span branch);

@@ -220,7 +220,7 @@ static int set_tenant(struct at *at, const struct file_tenant *f, unsigned t, st
 	int rc;
 
 	snprintf(at->key, sizeof(at->key), "tenants[%u].name", t);
-	rc = set_text(at, at->key, f->name, NULL, g->name, sizeof(g->name));
+	rc = set_text(at, at->key, f->name, "", g->name, sizeof(g->name));
 	if (rc == 0 && !name_ok(g->name))
 		rc = wn_config_bad(at->file, at->key, "\"%s\" is no domain name; must be letters, digits, dots and hyphens", g->name);
 	for (unsigned i = 0; i < t && rc == 0; i++)
@@ -261,7 +261,7 @@ static int take(const char *file, const struct file_root *f, struct gate_config 
 	if (rc == 0)
 		rc = set_control(&at, f->control, out);
 	if (rc == 0)
-		rc = set_text(&at, "keys", f->keys, NULL, out->keys, sizeof(out->keys));
+		rc = set_text(&at, "keys", f->keys, "", out->keys, sizeof(out->keys));
 	if (rc == 0)
 		rc = set_text(&at, "socket", f->socket, GATE_SOCKET, out->socket, sizeof(out->socket));
 	if (rc == 0)

@@ -50,9 +50,10 @@ struct gate_control {
 	void *arg;
 	int writer;
 	uv_poll_t poll;
+	int events; /* that it waits for */
 	uv_timer_t drain, housekeep;
 	struct peer_listener *listener;
-	struct gate_operator *operator;
+	struct gate_operator *local;
 	struct conn *conns; /* oldest first */
 	uint64_t turn;      /* token of the connection that is served first */
 	uint64_t next_token;
@@ -162,7 +163,7 @@ static void fill(struct gate_control *c)
 
 	if (start == NULL)
 		start = c->conns;
-	if (c->operator!= NULL && gate_operator_ask(c->operator, & c->batch[c->nbatch])) {
+	if (c->local != NULL && gate_operator_ask(c->local, &c->batch[c->nbatch])) {
 		c->nbatch++;
 		c->outstanding++;
 	}
@@ -226,7 +227,7 @@ static void pump(struct gate_control *c)
 			if (errno == EINTR)
 				continue;
 			if (errno != EAGAIN && errno != ENOBUFS) {
-				fail(c, -errno);
+				fail(c, errno == ECONNRESET ? -EPIPE : -errno);
 				return;
 			}
 			events |= UV_WRITABLE;
@@ -235,7 +236,9 @@ static void pump(struct gate_control *c)
 		sodium_memzero(c->batch, c->nbatch * sizeof(c->batch[0]));
 		c->nbatch = 0;
 	}
-	uv_poll_start(&c->poll, events, on_writer);
+	if (events != c->events)
+		uv_poll_start(&c->poll, events, on_writer);
+	c->events = events;
 	throttle(c);
 }
 
@@ -315,7 +318,7 @@ static int take(struct gate_control *c)
 			c->outstanding--;
 		}
 		if (a[i].token == GATE_TOKEN_OPERATOR)
-			gate_operator_answer(c->operator, & a[i]);
+			gate_operator_answer(c->local, &a[i]);
 		else
 			conn_answer(c, &o, &a[i]);
 	}
@@ -484,12 +487,13 @@ int gate_control_start(uv_loop_t *loop, const struct gate_config *cfg, const str
 	c->poll.data = c->drain.data = c->housekeep.data = c;
 	rc = listen_for_agents(c, loop, id);
 	if (rc == 0)
-		rc = gate_operator_start(loop, c, cfg, &c->operator);
+		rc = gate_operator_start(loop, c, cfg, &c->local);
 	if (rc == 0)
 		rc = uv_timer_start(&c->housekeep, on_housekeep, HOUSEKEEP_MS, HOUSEKEEP_MS);
 	if (rc == 0)
 		rc = uv_poll_start(&c->poll, UV_READABLE, on_writer);
 	if (rc == 0) {
+		c->events = UV_READABLE;
 		*out = c;
 		return 0;
 	}
@@ -521,9 +525,9 @@ void gate_control_stop(struct gate_control *c)
 		peer_listener_close(c->listener);
 	for (struct conn *k = c->conns; k != NULL; k = k->next)
 		peer_close(k->peer);
-	if (c->operator!= NULL)
-		gate_operator_stop(c->operator);
-	c->operator= NULL;
+	if (c->local != NULL)
+		gate_operator_stop(c->local);
+	c->local = NULL;
 	uv_close((uv_handle_t *)&c->poll, NULL);
 	uv_close((uv_handle_t *)&c->drain, NULL);
 	uv_close((uv_handle_t *)&c->housekeep, NULL);

@@ -19,7 +19,7 @@ void gate_dp_close(struct gate_dp *dp);
 /** Detaches and unpins everything: after this the interfaces forward nothing, as without the gate. */
 int gate_dp_remove(const struct gate_config *cfg);
 
-/** OPEN, RENEW, CLOSE. Checks every field again as if the sender were hostile; tenant is an index into the file. Never fails: the
+/** PING, OPEN, RENEW, CLOSE. Checks every field again as if the sender were hostile; tenant is an index into the file. Never fails: the
  * answer is in reply->status. now_ms is CLOCK_BOOTTIME. */
 void gate_dp_apply(struct gate_dp *dp, const struct gate_request *r, uint64_t now_ms, struct gate_reply *reply);
 

@@ -307,13 +307,13 @@ const char *gate_status_name(enum gate_status s)
 	static const char *const name[GATE_STATUSES] = {
 		[GATE_OK] = "ok",
 		[GATE_END] = "end",
-		[GATE_BAD_RECORD] = "bad record",
-		[GATE_BAD_SEQUENCE] = "bad sequence",
-		[GATE_NOT_YOURS] = "not yours",
+		[GATE_BAD_RECORD] = "bad_record",
+		[GATE_BAD_SEQUENCE] = "bad_sequence",
+		[GATE_NOT_YOURS] = "not_yours",
 		[GATE_QUOTA] = "quota",
 		[GATE_FULL] = "full",
-		[GATE_NO_PORT] = "no port",
-		[GATE_NO_HOLE] = "no hole",
+		[GATE_NO_PORT] = "no_port",
+		[GATE_NO_HOLE] = "no_hole",
 		[GATE_FAILED] = "failed",
 	};
 

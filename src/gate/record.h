@@ -17,7 +17,7 @@
 #define GATE_RECORD_VERSION 1
 
 enum gate_op {
-	GATE_PING = 1, /* heartbeat; the reply carries the gate's boot id in `hole` */
+	GATE_PING = 1, /* heartbeat; the reply's `hole` names the gate's tables: another number means that all holes are gone */
 	GATE_OPEN,     /* grant a hole */
 	GATE_RENEW,    /* hole, lifetime_s: extends without disturbing the flow */
 	GATE_CLOSE,    /* hole: the next packet is dropped */
@@ -100,5 +100,5 @@ int gate_request_decode(const uint8_t in[static GATE_REQUEST_BYTES], struct gate
 void gate_reply_encode(const struct gate_reply *r, uint8_t out[static GATE_REPLY_BYTES]);
 /** op may be 0 with GATE_BAD_RECORD and GATE_BAD_SEQUENCE only. \return 0 or -EBADMSG. */
 int gate_reply_decode(const uint8_t in[static GATE_REPLY_BYTES], struct gate_reply *out);
-/** "ok", "end", "bad record", …; "unknown" outside the enum. */
+/** "ok", "end", "bad_record", …; "unknown" outside the enum. */
 const char *gate_status_name(enum gate_status s);

@@ -29,7 +29,6 @@ struct writer {
 	const struct gate_config *cfg;
 	struct gate_dp *dp;
 	int parser;
-	uint64_t boot; /* what PING tells */
 	struct list list[LISTS];
 	struct gate_ipc_reply out[ANSWERS_KEPT];
 	size_t nout;
@@ -95,8 +94,6 @@ static void apply(struct writer *w, const struct gate_ipc_request *q, uint64_t n
 		r->status = GATE_BAD_RECORD;
 	} else if (q->r.tenant >= w->cfg->ntenant) {
 		r->status = GATE_NOT_YOURS;
-	} else if (q->r.op == GATE_PING) {
-		r->hole = w->boot;
 	} else {
 		gate_dp_apply(w->dp, &q->r, now_ms, r);
 		/* Whatever the packet path fills in, the answer is to this question. */
@@ -311,7 +308,6 @@ int gate_writer_run(const struct gate_config *cfg, struct gate_dp *dp, int parse
 	w->cfg = cfg;
 	w->dp = dp;
 	w->parser = parser;
-	randombytes_buf(&w->boot, sizeof(w->boot));
 	rc = run(w, stop);
 	for (unsigned i = 0; i < LISTS; i++)
 		list_end(&w->list[i]);

@@ -101,9 +101,13 @@ static uint8_t change_hole(struct gate_dp *dp, const struct gate_request *r, uin
 void gate_dp_apply(struct gate_dp *dp, const struct gate_request *r, uint64_t now_ms, struct gate_reply *reply)
 {
 	memset(reply, 0, sizeof(*reply));
-	dp->applied++;
 	reply->op = r->op;
 	reply->seq = r->seq;
+	if (r->op == GATE_PING) {
+		reply->hole = 77;
+		return;
+	}
+	dp->applied++;
 	reply->proto = r->proto;
 	reply->status = r->op == GATE_OPEN ? open_hole(dp, r, now_ms, reply) : change_hole(dp, r, now_ms, reply);
 }

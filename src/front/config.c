@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "front/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <sched.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/b64.h"
+#include "base/config.h"
+
+#define CALLS_PER_TENANT_MAX 4000000u
+#define RATE_MAX             1000000u
+
+/* The file as libcyaml hands it over; optional numbers are pointers, so that an explicit 0 is seen. */
+struct file_tenant {
+	char *domain, *agent_pin, *signing_key;
+	char **algorithms;
+	uint32_t algorithms_count;
+	uint32_t *max_calls, *user_calls_per_s, *service_calls_per_s;
+};
+
+struct file_root {
+	char *listen, *agents, *keys, *socket, *user;
+	uint32_t *threads, *nonce_lifetime_s, *nonce_ring_bits, *feed_max_age_s;
+	struct file_tenant *tenants;
+	uint32_t tenants_count;
+};
+
+static const cyaml_schema_value_t text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 64)};
+
+static const cyaml_schema_field_t tenant_fields[] = {
+	CYAML_FIELD_STRING_PTR("domain", CYAML_FLAG_POINTER, struct file_tenant, domain, 1, 255),
+	CYAML_FIELD_STRING_PTR("agent_pin", CYAML_FLAG_POINTER, struct file_tenant, agent_pin, 1, 255),
+	CYAML_FIELD_STRING_PTR("signing_key", CYAML_FLAG_POINTER, struct file_tenant, signing_key, 1, 255),
+	CYAML_FIELD_SEQUENCE("algorithms", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, algorithms, &text, 1, 2),
+	CYAML_FIELD_UINT_PTR("max_calls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, max_calls),
+	CYAML_FIELD_UINT_PTR("user_calls_per_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, user_calls_per_s),
+	CYAML_FIELD_UINT_PTR("service_calls_per_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, service_calls_per_s),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t tenant_entry = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_tenant, tenant_fields)};
+
+static const cyaml_schema_field_t root_fields[] = {
+	CYAML_FIELD_STRING_PTR("listen", CYAML_FLAG_POINTER, struct file_root, listen, 1, 255),
+	CYAML_FIELD_STRING_PTR("agents", CYAML_FLAG_POINTER, struct file_root, agents, 1, 255),
+	CYAML_FIELD_STRING_PTR("keys", CYAML_FLAG_POINTER, struct file_root, keys, 1, 255),
+	CYAML_FIELD_STRING_PTR("socket", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, socket, 1, 255),
+	CYAML_FIELD_STRING_PTR("user", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, user, 1, 255),
+	CYAML_FIELD_UINT_PTR("threads", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, threads),
+	CYAML_FIELD_UINT_PTR("nonce_lifetime_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, nonce_lifetime_s),
+	CYAML_FIELD_UINT_PTR("nonce_ring_bits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, nonce_ring_bits),
+	CYAML_FIELD_UINT_PTR("feed_max_age_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, feed_max_age_s),
+	CYAML_FIELD_SEQUENCE("tenants", CYAML_FLAG_POINTER, struct file_root, tenants, &tenant_entry, 1, FRONT_TENANTS_MAX),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t root = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct file_root, root_fields)};
+
+/* Where an error is. */
+struct at {
+	const char *file;
+	char prefix[32]; /* of a tenant's keys */
+	char key[96];
+};
+
+static const char *at_key(struct at *at, const char *key)
+{
+	snprintf(at->key, sizeof(at->key), "%s%s", at->prefix, key);
+	return at->key;
+}
+
+static int set_text(struct at *at, const char *key, const char *value, const char *otherwise, char *out, size_t cap)
+{
+	const char *v = value != NULL ? value : otherwise;
+
+	if (span_cstr(span_str(v), out, cap) != 0)
+		return wn_config_bad(at->file, at_key(at, key), "is %zu characters long; may be at most %zu", strlen(v), cap - 1);
+	return 0;
+}
+
+static int set_number(struct at *at, const char *key, const uint32_t *value, uint32_t otherwise, uint32_t min, uint32_t max, uint32_t *out)
+{
+	*out = value != NULL ? *value : otherwise;
+	if (*out < min || *out > max)
+		return wn_config_bad(at->file, at_key(at, key), "is %u; must be a whole number from %u to %u", *out, min, max);
+	return 0;
+}
+
+/* Via and Record-Route tell clients and agents where the front is: an address that names no host will not do. */
+static int set_addr(struct at *at, const char *key, const char *value, const char *example, struct wn_addr *out)
+{
+	struct wn_addr any = {.port = 0};
+	bool none = true;
+
+	if (wn_addr_parse(span_str(value), -1, out) != 0 || out->port == 0)
+		return wn_config_bad(at->file, at_key(at, key), "\"%.60s\" is no address and port; must be like %s", value, example);
+	for (unsigned i = 0; i < sizeof(any.ip); i++)
+		none = none && (out->ip[i] == 0 || (wn_addr_is4(out) && i < 12));
+	if (none)
+		return wn_config_bad(at->file, at_key(at, key), "\"%.60s\" names no host; must be the address that others reach, like %s",
+				     value, example);
+	return 0;
+}
+
+static int set_domain(struct at *at, const char *value, char out[static DOMAIN_MAX + 1])
+{
+	size_t n = strlen(value);
+	bool ok = n > 0 && n <= DOMAIN_MAX && value[0] != '.' && value[0] != '-' && value[n - 1] != '.';
+
+	for (size_t i = 0; ok && i < n; i++) {
+		out[i] = (char)tolower((unsigned char)value[i]);
+		ok = isalnum((unsigned char)value[i]) || value[i] == '-' || value[i] == '.';
+	}
+	if (!ok)
+		return wn_config_bad(
+			at->file, at_key(at, "domain"),
+			"\"%.60s\" is no domain name; must be letters, digits, '-' and '.', at most %d characters, like example.org", value,
+			DOMAIN_MAX);
+	out[n] = 0;
+	return 0;
+}
+
+static int set_signing_key(struct at *at, const char *value, uint8_t out[static UPDATE_SIGN_PUBLIC])
+{
+	const char scheme[] = "ed25519:";
+	struct span s = span_str(value);
+
+	if (s.n <= sizeof(scheme) - 1 || memcmp(s.p, scheme, sizeof(scheme) - 1) != 0 ||
+	    b64url_decode(span_of(s.p + sizeof(scheme) - 1, s.n - sizeof(scheme) + 1), out, UPDATE_SIGN_PUBLIC) != UPDATE_SIGN_PUBLIC ||
+	    sodium_is_zero(out, UPDATE_SIGN_PUBLIC))
+		return wn_config_bad(
+			at->file, at_key(at, "signing_key"),
+			"is no signing key; must be ed25519: and 43 characters of base64url, as `walnut keys show agent DIR` prints");
+	return 0;
+}
+
+static int set_algorithms(struct at *at, const struct file_tenant *f, struct front_tenant_config *out)
+{
+	char key[32];
+
+	out->sha256 = f->algorithms_count == 0;
+	for (uint32_t i = 0; i < f->algorithms_count; i++) {
+		bool *b = NULL;
+
+		if (strcmp(f->algorithms[i], "sha-256") == 0)
+			b = &out->sha256;
+		else if (strcmp(f->algorithms[i], "md5") == 0)
+			b = &out->md5;
+		if (b == NULL || *b) {
+			snprintf(key, sizeof(key), "algorithms[%u]", i);
+			return wn_config_bad(at->file, at_key(at, key), "\"%.40s\"; must be sha-256 or md5, each at most once",
+					     f->algorithms[i]);
+		}
+		*b = true;
+	}
+	return 0;
+}
+
+static int set_tenant(struct at *at, const struct file_tenant *f, struct front_tenant_config *out)
+{
+	int r = set_domain(at, f->domain, out->domain);
+
+	if (r == 0 && (peer_pin_parse(span_str(f->agent_pin), &out->agent_pin) != 0 ||
+		       sodium_is_zero(out->agent_pin.sha256, sizeof(out->agent_pin.sha256))))
+		r = wn_config_bad(at->file, at_key(at, "agent_pin"),
+				  "is no pin; must be sha256: and 43 characters of base64url, as `walnut keys show agent DIR` prints");
+	if (r == 0)
+		r = set_signing_key(at, f->signing_key, out->signing_key);
+	if (r == 0)
+		r = set_algorithms(at, f, out);
+	if (r == 0)
+		r = set_number(at, "max_calls", f->max_calls, 10000, 1, CALLS_PER_TENANT_MAX, &out->max_calls);
+	if (r == 0)
+		r = set_number(at, "user_calls_per_s", f->user_calls_per_s, 20, 0, RATE_MAX, &out->user_calls_per_s);
+	if (r == 0)
+		r = set_number(at, "service_calls_per_s", f->service_calls_per_s, 2000, 0, RATE_MAX, &out->service_calls_per_s);
+	return r;
+}
+
+/* Two tenants must differ in what tells them apart. */
+static int check_distinct(struct at *at, const struct front_config *c, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (strcmp(c->tenant[i].domain, c->tenant[n].domain) == 0)
+			return wn_config_bad(at->file, at_key(at, "domain"), "\"%s\" stands twice; each domain may stand once",
+					     c->tenant[n].domain);
+		if (memcmp(&c->tenant[i].agent_pin, &c->tenant[n].agent_pin, sizeof(struct peer_pin)) == 0)
+			return wn_config_bad(at->file, at_key(at, "agent_pin"), "is that of %s too; every tenant's agent has its own key",
+					     c->tenant[i].domain);
+	}
+	return 0;
+}
+
+static uint32_t online_cpus(void)
+{
+	cpu_set_t may;
+	int n = sched_getaffinity(0, sizeof(may), &may) == 0 ? CPU_COUNT(&may) : 1;
+
+	return n < 1 ? 1 : n > (int)FRONT_WORKERS_MAX ? FRONT_WORKERS_MAX : (uint32_t)n;
+}
+
+int front_config_load(const char *file, struct front_config *out)
+{
+	struct at at = {.file = file};
+	struct front_config c = {.ntenants = 0};
+	struct file_root *f = NULL;
+	int r = wn_config_load(file, &root, (void **)&f);
+
+	if (r != 0)
+		return r;
+	r = set_addr(&at, "listen", f->listen, "198.51.100.2:5060", &c.listen);
+	if (r == 0)
+		r = set_addr(&at, "agents", f->agents, "198.51.100.2:7061", &c.agents);
+	if (r == 0)
+		r = set_text(&at, "keys", f->keys, NULL, c.keys, sizeof(c.keys));
+	if (r == 0)
+		r = set_text(&at, "socket", f->socket, "/run/walnut/front.sock", c.socket, sizeof(c.socket));
+	if (r == 0)
+		r = set_text(&at, "user", f->user, "nobody", c.user, sizeof(c.user));
+	if (r == 0)
+		r = set_number(&at, "threads", f->threads, online_cpus(), 1, FRONT_WORKERS_MAX, &c.threads);
+	if (r == 0)
+		r = set_number(&at, "nonce_lifetime_s", f->nonce_lifetime_s, 30, 5, 3600, &c.nonce_lifetime_s);
+	if (r == 0)
+		r = set_number(&at, "nonce_ring_bits", f->nonce_ring_bits, 25, 10, 30, &c.nonce_ring_bits);
+	if (r == 0)
+		r = set_number(&at, "feed_max_age_s", f->feed_max_age_s, 60, 6, 86400, &c.feed_max_age_s);
+	if (r != 0)
+		goto out;
+	c.tenant = calloc(f->tenants_count, sizeof(*c.tenant));
+	if (c.tenant == NULL) {
+		r = -ENOMEM;
+		goto out;
+	}
+	for (; r == 0 && c.ntenants < f->tenants_count; c.ntenants++) {
+		snprintf(at.prefix, sizeof(at.prefix), "tenants[%u].", c.ntenants);
+		r = set_tenant(&at, &f->tenants[c.ntenants], &c.tenant[c.ntenants]);
+		if (r == 0)
+			r = check_distinct(&at, &c, c.ntenants);
+	}
+out:
+	wn_config_free(&root, f);
+	if (r != 0)
+		front_config_free(&c);
+	else
+		*out = c;
+	return r;
+}
+
+void front_config_free(struct front_config *c)
+{
+	free(c->tenant);
+	c->tenant = NULL;
+	c->ntenants = 0;
+}

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "front/core.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/b64.h"
+#include "front/internal.h"
+
+#define VIEW_MS   200u /* how old a worker's view of a tenant may be */
+#define BUDGETS   65536u
+#define CALLS_MAX (1u << 22)
+
+const char *front_outcome_name(enum front_outcome o)
+{
+	static const char *const name[] = {
+#define X(n) [FRONT_##n] = #n,
+		FRONT_OUTCOMES(X)
+#undef X
+	};
+	return name[o];
+}
+
+void core_done(struct front_core *c, struct front_action *out, enum front_outcome o)
+{
+	out->outcome = o;
+	/* one writer: a load and a store are enough, and cheaper than a locked addition */
+	atomic_store_explicit(&c->count[o], atomic_load_explicit(&c->count[o], memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+static void view_refresh(struct front_core *c, unsigned tenant, uint64_t now_ms, uint64_t unix_s)
+{
+	const struct front_tenant *t = &c->sh->tenant[tenant];
+	struct tenant_view *v = &c->view[tenant];
+	struct table_state s;
+	uint64_t age_s;
+	struct sip_buf b;
+
+	user_table_state(t->users, &s);
+	v->seen_ms = now_ms;
+	v->empty = s.publisher_ms == 0;
+	v->rotates = s.epoch_s != 0;
+	v->epoch = 0;
+	if (v->rotates) {
+		/* The publisher has sent its epoch's keys and the next one's: a clock that is off by more must not ask for others. */
+		uint64_t mine = unix_s / s.epoch_s;
+		v->epoch = mine < s.epoch ? s.epoch : mine > (uint64_t)s.epoch + 1 ? s.epoch + 1 : (uint32_t)mine;
+	}
+	age_s = unix_s > s.publisher_ms / 1000 ? unix_s - s.publisher_ms / 1000 : 0;
+	v->stale = age_s > c->sh->feed_max_age_s;
+	sip_buf_init(&b, v->realm, sizeof(v->realm));
+	sip_printf(&b, "%s/%u", t->domain, v->epoch);
+	v->realm_n = (uint16_t)b.len;
+}
+
+struct tenant_view *core_view(struct front_core *c, unsigned tenant, uint64_t now_ms, uint64_t unix_s)
+{
+	struct tenant_view *v = &c->view[tenant];
+
+	if (v->realm_n == 0 || v->empty || now_ms - v->seen_ms >= VIEW_MS)
+		view_refresh(c, tenant, now_ms, unix_s);
+	return v;
+}
+
+bool core_tenant(const struct front_core *c, struct span uri, unsigned *tenant, struct sip_uri *parsed)
+{
+	if (sip_parse_uri(uri, parsed) != 0 || !span_caseeq(parsed->scheme, SPAN_LIT("sip")))
+		return false;
+	for (unsigned i = 0; i < c->sh->ntenants; i++) {
+		if (span_caseeq(parsed->host, span_str(c->sh->tenant[i].domain))) {
+			*tenant = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+uint64_t core_hash(const struct front_core *c, const struct span *piece, unsigned n)
+{
+	/* Hashing hashes: no piece can spill into its neighbour, and nothing is copied. */
+	uint64_t part[8], h;
+
+	for (unsigned i = 0; i < n; i++)
+		crypto_shorthash((uint8_t *)&part[i], (const uint8_t *)piece[i].p, piece[i].n, c->sh->boot_key);
+	crypto_shorthash((uint8_t *)&h, (const uint8_t *)part, n * sizeof(part[0]), c->sh->boot_key);
+	return h;
+}
+
+struct span core_src_span(const struct wn_addr *a, char buf[18])
+{
+	memcpy(buf, a->ip, 16);
+	memcpy(buf + 16, &a->port, 2);
+	return span_of(buf, 18);
+}
+
+uint64_t core_exact(const struct front_core *c, const struct front_in *in)
+{
+	char src[18];
+	const struct span piece[] = {in->raw, core_src_span(in->src, src)};
+
+	return core_hash(c, piece, 2);
+}
+
+uint64_t core_branch(const struct front_core *c, const struct front_in *in)
+{
+	char src[18];
+	const struct span piece[] = {in->m.via.branch, in->m.via.sent_by, core_src_span(in->src, src), in->m.call_id};
+
+	return core_hash(c, piece, 4);
+}
+
+void core_to_tag(const struct front_core *c, const struct front_in *in, char tag[TAG_CHARS])
+{
+	char src[18];
+	const struct span piece[] = {in->m.call_id, in->m.from_tag, in->m.via.branch, core_src_span(in->src, src)};
+	uint64_t h = core_hash(c, piece, 4);
+
+	hex_encode((const uint8_t *)&h, sizeof(h), tag);
+}
+
+static enum front_outcome verdict_outcome(enum sip_verdict v)
+{
+	switch (v) {
+	case SIP_KEEPALIVE:
+		return FRONT_keepalive;
+	case SIP_NOT_SIP:
+		return FRONT_first_bytes;
+	case SIP_BAD_START_LINE:
+	case SIP_BAD_VERSION:
+	case SIP_BAD_URI:
+		return FRONT_start_line;
+	case SIP_TOO_LARGE:
+		return FRONT_size;
+	default:
+		return FRONT_malformed;
+	}
+}
+
+static bool only_line_ends(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] != '\r' && s.p[i] != '\n')
+			return false;
+	return s.n > 0;
+}
+
+static bool begins(struct span s, struct span with)
+{
+	return s.n >= with.n && memcmp(s.p, with.p, with.n) == 0;
+}
+
+/* The token of a Route header, found without parsing: true when it opens. */
+static bool token_first_class(const struct front_core *c, struct span in, const struct wn_addr *src, uint64_t unix_s)
+{
+	const char *p = memmem(in.p, in.n, "\nRoute:", 7), *sip;
+	struct route_token token;
+
+	if (p == NULL)
+		return false;
+	in = span_of(p, in.n - (size_t)(p - in.p));
+	sip = memmem(in.p, in.n < 32 ? in.n : 32, "sip:", 4);
+	if (sip == NULL || in.n - (size_t)(sip - in.p) < 4 + ROUTE_TOKEN_CHARS + 1 || sip[4 + ROUTE_TOKEN_CHARS] != '@')
+		return false;
+	for (unsigned i = 0; i < c->sh->ntenants; i++) {
+		const struct front_agent *a = atomic_load_explicit(&c->sh->tenant[i].agent, memory_order_acquire);
+		if (a != NULL && route_token_open(span_of(sip + 4, ROUTE_TOKEN_CHARS), a->route_key, (uint32_t)unix_s, &token) == 0)
+			return wn_ip_eq(&token.client, src);
+	}
+	return false;
+}
+
+/* The value of name="…" on a line; p == NULL: none. */
+static struct span quoted(const char *line, const char *end, const char *name, size_t name_n)
+{
+	const char *p = line, *close;
+
+	while ((p = memmem(p, (size_t)(end - p), name, name_n)) != NULL) {
+		bool whole = p == line || p[-1] == ' ' || p[-1] == ',' || p[-1] == '\t';
+
+		p += name_n;
+		if (!whole)
+			continue;
+		close = memchr(p, '"', (size_t)(end - p));
+		return close != NULL ? span_of(p, (size_t)(close - p)) : span_of(NULL, 0);
+	}
+	return span_of(NULL, 0);
+}
+
+bool front_core_first_class(const struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s)
+{
+	const char *p, *end;
+	struct span nonce, realm;
+	uint64_t number;
+
+	if (in.n < FRONT_DATAGRAM_MIN || in.n > FRONT_DATAGRAM_MAX)
+		return false;
+	if (!begins(in, SPAN_LIT("INVITE ")))
+		return (in.p[0] == 'A' || in.p[0] == 'B' || in.p[0] == 'U') && token_first_class(c, in, src, unix_s);
+	p = memmem(in.p, in.n, "\nProxy-Authorization:", 21);
+	if (p == NULL)
+		return token_first_class(c, in, src, unix_s);
+	p += 21;
+	end = memchr(p, '\n', (size_t)(in.p + in.n - p));
+	if (end == NULL)
+		return false;
+	nonce = quoted(p, end, "nonce=\"", 7);
+	realm = quoted(p, end, "realm=\"", 7);
+	return nonce.n == NONCE_CHARS && realm.p != NULL && nonce_check(c->sh->nonces, nonce, src, realm, 0, now_ms, &number) == NONCE_OK;
+}
+
+static void request(struct front_core *c, struct front_in *in, struct front_action *out)
+{
+	struct sip_uri uri;
+
+	if (in->m.uri.n > FRONT_URI_MAX) {
+		core_done(c, out, FRONT_start_line);
+		return;
+	}
+	if (!core_tenant(c, in->m.uri, &in->tenant, &uri)) {
+		core_done(c, out, FRONT_unknown_tenant);
+		return;
+	}
+	if (in->m.method == SIP_CANCEL) {
+		call_cancel(c, in, out);
+		return;
+	}
+	if (in->m.method == SIP_ACK) {
+		if (in->m.to_tag.p == NULL || call_ack(c, in) || sip_hdr_first(&in->m, SIP_HDR_ROUTE) == NULL)
+			core_done(c, out, FRONT_ack_absorbed);
+		else
+			dialog_from_client(c, in, out);
+		return;
+	}
+	if (in->m.to_tag.p != NULL) {
+		switch (in->m.method) {
+		case SIP_INVITE:
+		case SIP_BYE:
+		case SIP_UPDATE:
+		case SIP_INFO:
+			dialog_from_client(c, in, out);
+			return;
+		default:
+			core_done(c, out, FRONT_method);
+			return;
+		}
+	}
+	if (in->m.method != SIP_INVITE)
+		core_done(c, out, FRONT_method);
+	else
+		auth_invite(c, in, &uri, out);
+}
+
+int front_shared_init(struct front_shared *s, const struct wn_addr *listen)
+{
+	int r;
+
+	if (sodium_init() < 0)
+		return -ENOSYS;
+	randombytes_buf(s->boot_key, sizeof(s->boot_key));
+	wn_addr_str(listen, s->host);
+	r = budgets_new(BUDGETS, &s->budgets);
+	for (unsigned i = 0; r == 0 && i < s->ntenants; i++)
+		r = user_table_new(&s->tenant[i].users);
+	if (r != 0)
+		front_shared_fini(s);
+	return r;
+}
+
+void front_shared_fini(struct front_shared *s)
+{
+	for (unsigned i = 0; i < s->ntenants; i++) {
+		user_table_free(s->tenant[i].users);
+		s->tenant[i].users = NULL;
+	}
+	budgets_free(s->budgets);
+	s->budgets = NULL;
+	sodium_memzero(s->boot_key, sizeof(s->boot_key));
+}
+
+int front_core_new(struct front_shared *shared, unsigned worker, uint32_t calls, struct front_core **out)
+{
+	struct front_core *c;
+	uint64_t all = calls;
+	int r;
+
+	if (worker >= FRONT_WORKERS_MAX)
+		return -EINVAL;
+	for (unsigned i = 0; calls == 0 && i < shared->ntenants; i++)
+		all += shared->tenant[i].max_calls;
+	if (all == 0)
+		return -EINVAL;
+	if (all > CALLS_MAX)
+		all = CALLS_MAX;
+	c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return -ENOMEM;
+	c->sh = shared;
+	c->worker = worker;
+	c->room = true;
+	nonce_issuer_init(&c->issuer, shared->nonces);
+	c->view = calloc(shared->ntenants, sizeof(*c->view));
+	r = c->view == NULL ? -ENOMEM : digest_ctx_new(&c->digest);
+	if (r == 0)
+		r = txn_table_new((uint32_t)all, randombytes_random(), &c->txns);
+	if (r != 0)
+		front_core_free(c);
+	else
+		*out = c;
+	return r;
+}
+
+void front_core_free(struct front_core *c)
+{
+	if (c == NULL)
+		return;
+	txn_table_free(c->txns);
+	digest_ctx_free(c->digest);
+	free(c->view);
+	free(c);
+}
+
+void front_core_datagram(struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
+			 struct front_action *out)
+{
+	struct front_in f;
+	enum sip_verdict v;
+
+	out->net_n = out->agent_n = 0;
+	if (in.n < FRONT_DATAGRAM_MIN || in.n > FRONT_DATAGRAM_MAX) {
+		core_done(c, out, in.n <= 4 && only_line_ends(in) ? FRONT_keepalive : FRONT_size);
+		return;
+	}
+	if (in.p[0] < 'A' || in.p[0] > 'Z') {
+		core_done(c, out, FRONT_first_bytes);
+		return;
+	}
+	v = sip_parse(in, false, &f.m);
+	if (v != SIP_OK) {
+		core_done(c, out, verdict_outcome(v));
+		return;
+	}
+	f.raw = in;
+	f.src = src;
+	f.now_ms = now_ms;
+	f.unix_s = unix_s;
+	if (f.m.request)
+		request(c, &f, out);
+	else
+		dialog_response_from_client(c, &f, out);
+}
+
+void front_core_from_agent(struct front_core *c, unsigned tenant, struct span msg, uint64_t now_ms, uint64_t unix_s,
+			   struct front_action *out)
+{
+	struct front_in f = {.raw = msg, .now_ms = now_ms, .unix_s = unix_s, .tenant = tenant};
+	uint64_t id;
+
+	out->net_n = out->agent_n = 0;
+	if (msg.n > FRONT_DATAGRAM_MAX || sip_parse(msg, true, &f.m) != SIP_OK) {
+		core_done(c, out, FRONT_response_dropped);
+		return;
+	}
+	if (f.m.request) {
+		dialog_from_agent(c, &f, out);
+		return;
+	}
+	if (f.m.via.branch.n == sizeof(BRANCH_MAGIC) - 1 + 19 && f.m.via.branch.p[sizeof(BRANCH_MAGIC) - 1] == 't') {
+		uint8_t raw[8];
+
+		if (hex_decode(span_of(f.m.via.branch.p + sizeof(BRANCH_MAGIC) - 1 + 3, 16), raw, sizeof(raw)) == 0) {
+			memcpy(&id, raw, sizeof(id));
+			call_response(c, &f, id, out);
+			return;
+		}
+	}
+	dialog_response_from_agent(c, &f, out);
+}
+
+void front_core_set_room(struct front_core *c, bool room)
+{
+	c->room = room;
+}
+
+uint64_t front_core_count(const struct front_core *c, enum front_outcome o)
+{
+	return atomic_load_explicit(&c->count[o], memory_order_relaxed);
+}
+
+uint32_t front_core_calls(const struct front_core *c)
+{
+	return txn_count(c->txns);
+}
+
+unsigned front_branch_worker(struct span branch)
+{
+	const size_t at = sizeof(BRANCH_MAGIC) - 1 + 1;
+	uint8_t w;
+
+	if (branch.n < at + 2 || !begins(branch, SPAN_LIT(BRANCH_MAGIC)) || hex_decode(span_of(branch.p + at, 2), &w, 1) != 0)
+		return 0;
+	return w < FRONT_WORKERS_MAX ? w : 0;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** \file What the files of the core share; nobody else includes it. */
+#pragma once
+
+#include "front/budgets.h"
+#include "front/core.h"
+#include "front/txn.h"
+#include "sip/build.h"
+
+#define BRANCH_MAGIC  "z9hG4bK"
+#define TAG_CHARS     16 /* of a To-tag: 64 bits in hex */
+#define REALM_MAX     (DOMAIN_MAX + 12)
+#define IN_DIALOG_PER_S 20 /* in-dialog requests with one token, answers of one client */
+#define RETRY_AFTER_S "1"
+
+/** What a worker remembers of a tenant between two looks at shared state. */
+struct tenant_view {
+	uint64_t seen_ms;
+	uint32_t epoch; /* of new challenges */
+	bool rotates, empty, stale;
+	uint16_t realm_n;
+	char realm[REALM_MAX];
+	uint32_t calls; /* live transactions of this worker */
+};
+
+struct front_core {
+	struct front_shared *sh;
+	unsigned worker;
+	bool room;
+	struct digest_ctx *digest;
+	struct nonce_issuer issuer;
+	struct txn_table *txns;
+	struct tenant_view *view;
+	_Atomic uint64_t count[FRONT_OUTCOME_COUNT];
+};
+
+/** One message on its way through the checks. */
+struct front_in {
+	struct span raw;
+	const struct wn_addr *src;
+	uint64_t now_ms, unix_s;
+	unsigned tenant;
+	struct sip_msg m;
+};
+
+/* core.c */
+void core_done(struct front_core *c, struct front_action *out, enum front_outcome o);
+struct tenant_view *core_view(struct front_core *c, unsigned tenant, uint64_t now_ms, uint64_t unix_s);
+/** Which tenant an URI's host names. False: none of ours, or not a sip URI. */
+bool core_tenant(const struct front_core *c, struct span uri, unsigned *tenant, struct sip_uri *parsed);
+/** Keyed hash of some pieces, each behind its length. */
+uint64_t core_hash(const struct front_core *c, const struct span *piece, unsigned n);
+struct span core_src_span(const struct wn_addr *a, char buf[18]);
+uint64_t core_exact(const struct front_core *c, const struct front_in *in);
+uint64_t core_branch(const struct front_core *c, const struct front_in *in);
+/** The To-tag of whatever the front itself answers: a function of the request. */
+void core_to_tag(const struct front_core *c, const struct front_in *in, char tag[TAG_CHARS]);
+
+/* auth.c: an INVITE that begins a call */
+void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri *uri, struct front_action *out);
+
+/* call.c: transactions of callers that have authenticated */
+struct call_grant { /* what the digest proved */
+	struct span user, service;
+	const uint8_t *session_key;
+	bool auth_int;
+};
+void call_begin(struct front_core *c, struct front_in *in, const struct call_grant *g, struct front_action *out);
+bool call_retransmission(struct front_core *c, struct front_in *in, struct front_action *out);
+void call_cancel(struct front_core *c, struct front_in *in, struct front_action *out);
+/** True: the ACK of a non-2xx, which ends here. */
+bool call_ack(struct front_core *c, struct front_in *in);
+void call_response(struct front_core *c, struct front_in *in, uint64_t id, struct front_action *out);
+/** A status that the front answers itself, to somebody who has authenticated. retry_after_s 0: none. */
+void call_refuse(struct front_core *c, struct front_in *in, unsigned status, const char *reason, unsigned retry_after_s,
+                 enum front_outcome o, struct front_action *out);
+/** The nonce that spares the next call a challenge; writes the header if the answer stays within `most` bytes. */
+void auth_put_nextnonce(struct front_core *c, unsigned tenant, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
+                        struct sip_buf *b);
+
+/* dialog.c: what carries a route token, and what comes back */
+void dialog_from_client(struct front_core *c, struct front_in *in, struct front_action *out);
+void dialog_from_agent(struct front_core *c, struct front_in *in, struct front_action *out);
+void dialog_response_from_client(struct front_core *c, struct front_in *in, struct front_action *out);
+void dialog_response_from_agent(struct front_core *c, struct front_in *in, struct front_action *out);
+
+/* rewrite.c */
+enum {
+	REWRITE_VIA_POP = 1,      /* the topmost Via value is ours: leave it out */
+	REWRITE_VIA_KEEP = 2,     /* copy Via as it is (else the caller has written them) */
+	REWRITE_ROUTE_ALL = 4,    /* no Route goes on */
+	REWRITE_ROUTE_TOP = 8,    /* the topmost Route value is ours */
+	REWRITE_CREDENTIALS = 16, /* no Proxy-Authorization of `domain` goes on */
+};
+/** Copies headers, but for Content-Length and Max-Forwards, which the caller writes, and for those that only a front may write. Folds become
+ * spaces. */
+void rewrite_headers(struct sip_buf *b, const struct sip_msg *m, unsigned how, struct span domain);
+/** The user part of the topmost Route's URI; p == NULL: none. */
+struct span rewrite_route_user(const struct sip_msg *m);
+/** Content-Length, blank line, body. */
+void rewrite_end(struct sip_buf *b, const struct sip_msg *m);

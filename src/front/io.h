@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** \file Packet I/O of a worker behind one table of functions, so that another backend needs no change to the logic. */
+#pragma once
+
+#include <stddef.h>
+
+#include "base/addr.h"
+
+#define FRONT_BATCH 64u
+
+struct front_packet {
+	char *data;
+	size_t n; /* received: FRONT_DATAGRAM_MAX + 1 when it was longer than that */
+	struct wn_addr addr;
+};
+
+struct front_io_ops {
+	/** Opens one of several equal ends of `addr`. May need privileges. \return 0 or negative errno. */
+	int (*open)(const struct wn_addr *addr, void **io);
+	/** For epoll, readable when recv has something. */
+	int (*fd)(void *io);
+	/** Fills up to n <= FRONT_BATCH packets whose data have FRONT_DATAGRAM_MAX + 1 bytes. \return how many; 0: none now; negative errno. */
+	int (*recv)(void *io, struct front_packet *p, unsigned n);
+	/** \return how many were taken; the rest found no room. */
+	unsigned (*send)(void *io, const struct front_packet *p, unsigned n);
+	void (*close)(void *io);
+};
+
+/** UDP sockets with SO_REUSEPORT, recvmmsg and sendmmsg. */
+extern const struct front_io_ops front_io_udp;

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "front/core.h"
+#include "front/io.h"
+
+#define RCVBUF_BYTES (8 << 20)
+#define SNDBUF_BYTES (4 << 20)
+
+struct udp {
+	int fd;
+	struct mmsghdr msg[FRONT_BATCH];
+	struct iovec iov[FRONT_BATCH];
+	struct sockaddr_storage name[FRONT_BATCH];
+};
+
+/* The forced variant goes beyond the system's limit and needs CAP_NET_ADMIN. */
+static void set_buffer(int fd, int force, int plain, int bytes)
+{
+	if (setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof(bytes)) != 0)
+		setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
+}
+
+static int udp_open(const struct wn_addr *addr, void **io)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = wn_addr_to_sockaddr(addr, &ss);
+	struct udp *u = calloc(1, sizeof(*u));
+	int one = 1, r = 0;
+
+	if (u == NULL)
+		return -ENOMEM;
+	u->fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (u->fd < 0) {
+		r = -errno;
+		free(u);
+		return r;
+	}
+	set_buffer(u->fd, SO_RCVBUFFORCE, SO_RCVBUF, RCVBUF_BYTES);
+	set_buffer(u->fd, SO_SNDBUFFORCE, SO_SNDBUF, SNDBUF_BYTES);
+	if (setsockopt(u->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0 || bind(u->fd, (struct sockaddr *)&ss, len) != 0) {
+		r = -errno;
+		close(u->fd);
+		free(u);
+		return r;
+	}
+	*io = u;
+	return 0;
+}
+
+static int udp_fd(void *io)
+{
+	return ((struct udp *)io)->fd;
+}
+
+static int udp_recv(void *io, struct front_packet *p, unsigned n)
+{
+	struct udp *u = io;
+	int got;
+
+	for (unsigned i = 0; i < n; i++) {
+		u->iov[i] = (struct iovec){p[i].data, FRONT_DATAGRAM_MAX + 1};
+		u->msg[i].msg_hdr =
+			(struct msghdr){.msg_name = &u->name[i], .msg_namelen = sizeof(u->name[i]), .msg_iov = &u->iov[i], .msg_iovlen = 1};
+	}
+	got = recvmmsg(u->fd, u->msg, n, MSG_DONTWAIT, NULL);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR || errno == ECONNREFUSED ? 0 : -errno;
+	for (int i = 0; i < got; i++) {
+		p[i].n = u->msg[i].msg_len;
+		wn_addr_from_sockaddr(&p[i].addr, &u->name[i]);
+	}
+	return got;
+}
+
+static unsigned udp_send(void *io, const struct front_packet *p, unsigned n)
+{
+	struct udp *u = io;
+	unsigned sent = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		socklen_t len = wn_addr_to_sockaddr(&p[i].addr, &u->name[i]);
+
+		u->iov[i] = (struct iovec){p[i].data, p[i].n};
+		u->msg[i].msg_hdr = (struct msghdr){.msg_name = &u->name[i], .msg_namelen = len, .msg_iov = &u->iov[i], .msg_iovlen = 1};
+	}
+	while (sent < n) {
+		int r = sendmmsg(u->fd, u->msg + sent, n - sent, MSG_DONTWAIT);
+
+		if (r > 0) {
+			sent += (unsigned)r;
+		} else if (r < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
+			/* one destination that cannot be reached must not hold back the others */
+			for (unsigned i = sent; i + 1 < n; i++)
+				u->msg[i] = u->msg[i + 1];
+			n--;
+		} else if (r == 0 || errno != EINTR) {
+			break;
+		}
+	}
+	return sent;
+}
+
+static void udp_close(void *io)
+{
+	struct udp *u = io;
+
+	close(u->fd);
+	free(u);
+}
+
+const struct front_io_ops front_io_udp = {udp_open, udp_fd, udp_recv, udp_send, udp_close};

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/ctl.h"
+#include "base/log.h"
+#include "base/sandbox.h"
+#include "front/budgets.h"
+#include "front/config.h"
+#include "front/relay.h"
+#include "front/worker.h"
+
+#define EXIT_USAGE 2
+
+struct front {
+	struct front_config config;
+	struct front_shared shared;
+	struct front_relay *relay;
+	struct front_worker *worker[FRONT_WORKERS_MAX];
+	unsigned nworkers;
+	struct peer_identity *identity;
+	struct ctl_server *ctl;
+	uv_loop_t loop;
+	uv_signal_t term, interrupt;
+	uint64_t started_ms;
+};
+
+static void usage(FILE *to)
+{
+	fputs("usage: walnut-front --config FILE [--check]\n"
+	      "       walnut-front --help | --version\n"
+	      "\n"
+	      "The part of Walnut that strangers can talk to: challenges, authenticates and relays sign-ins (SIP over UDP).\n"
+	      "\n"
+	      "  --config FILE  what to do; walnut-front(5)\n"
+	      "  --check        check FILE and the keys it names, and exit\n"
+	      "  --help         print this\n"
+	      "  --version      print the version\n",
+	      to);
+}
+
+static json_t *status(struct front *f)
+{
+	json_t *j = json_pack("{s:b,s:s,s:s,s:I}", "ok", 1, "role", "front", "version", WALNUT_VERSION, "uptime_s",
+			      (json_int_t)((wn_now_ms() - f->started_ms) / 1000));
+	json_t *outcomes = json_object();
+	uint64_t unsent = 0;
+
+	for (unsigned o = 0; o < FRONT_OUTCOME_COUNT; o++) {
+		uint64_t n = 0;
+
+		for (unsigned i = 0; i < f->nworkers; i++)
+			n += front_worker_count(f->worker[i], (enum front_outcome)o);
+		json_object_set_new(outcomes, front_outcome_name((enum front_outcome)o), json_integer((json_int_t)n));
+	}
+	for (unsigned i = 0; i < f->nworkers; i++)
+		unsent += front_worker_unsent(f->worker[i]);
+	json_object_set_new(j, "outcomes", outcomes);
+	json_object_set_new(j, "unsent", json_integer((json_int_t)unsent));
+	json_object_set_new(j, "workers", json_integer(f->nworkers));
+	front_relay_status(f->relay, j);
+	return j;
+}
+
+static json_t *on_ctl(const json_t *request, void *arg)
+{
+	const char *cmd = json_string_value(json_object_get(request, "cmd"));
+
+	if (cmd != NULL && strcmp(cmd, "status") == 0)
+		return status(arg);
+	return ctl_error("a front knows the command status, not %s", cmd != NULL ? cmd : "that");
+}
+
+static void on_signal(uv_signal_t *h, int signum)
+{
+	(void)signum;
+	uv_stop(h->loop);
+}
+
+/* SO_REUSEPORT lets a second process of the same user in and take a share of the datagrams: whoever is there already must be noticed. */
+static int alone(const struct wn_addr *addr)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = wn_addr_to_sockaddr(addr, &ss);
+	int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (bind(fd, (struct sockaddr *)&ss, len) != 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static int share(struct front *f)
+{
+	int r;
+
+	f->shared.tenant = calloc(f->config.ntenants, sizeof(*f->shared.tenant));
+	if (f->shared.tenant == NULL)
+		return -ENOMEM;
+	f->shared.ntenants = f->config.ntenants;
+	f->shared.feed_max_age_s = f->config.feed_max_age_s;
+	for (unsigned i = 0; i < f->config.ntenants; i++) {
+		const struct front_tenant_config *from = &f->config.tenant[i];
+		struct front_tenant *to = &f->shared.tenant[i];
+
+		memcpy(to->domain, from->domain, sizeof(to->domain));
+		to->sha256 = from->sha256;
+		to->md5 = from->md5;
+		to->max_calls = from->max_calls;
+		to->user_calls_per_s = from->user_calls_per_s;
+		to->service_calls_per_s = from->service_calls_per_s;
+	}
+	r = nonce_window_new(f->config.nonce_ring_bits, f->config.nonce_lifetime_s * 1000, NULL, &f->shared.nonces);
+	if (r == 0)
+		r = front_shared_init(&f->shared, &f->config.listen);
+	return r;
+}
+
+/* Everything that may need root: sockets, keys. */
+static int open_all(struct front *f)
+{
+	struct front_relay_options ropt = {&f->config, &f->shared, f->identity};
+	char addr[WN_ADDR_STR];
+	int r = share(f);
+
+	if (r != 0) {
+		wn_err("cannot start: %s", strerror(-r));
+		return r;
+	}
+	r = front_relay_new(&f->loop, &ropt, &f->relay);
+	if (r != 0) {
+		wn_err("cannot listen for agents on %s: %s", wn_addr_str(&f->config.agents, addr), strerror(-r));
+		return r;
+	}
+	r = alone(&f->config.listen);
+	for (unsigned i = 0; r == 0 && i < f->config.threads; i++) {
+		struct front_worker_options wopt = {&f->shared, &front_io_udp, f->config.listen, i, front_relay_notify, f->relay};
+
+		r = front_worker_new(&wopt, &f->worker[i]);
+		if (r == 0)
+			f->nworkers++;
+	}
+	if (r != 0) {
+		wn_err("cannot listen on %s: %s", wn_addr_str(&f->config.listen, addr), strerror(-r));
+		return r;
+	}
+	front_relay_set_workers(f->relay, f->worker, f->nworkers);
+	r = ctl_listen(&f->loop, f->config.socket, on_ctl, f, &f->ctl);
+	if (r != 0)
+		wn_err("cannot listen on %s: %s", f->config.socket, strerror(-r));
+	return r;
+}
+
+static int serve(struct front *f)
+{
+	char addr[WN_ADDR_STR];
+	int r = open_all(f);
+
+	if (r == 0)
+		r = uv_signal_init(&f->loop, &f->term);
+	if (r == 0)
+		r = uv_signal_init(&f->loop, &f->interrupt);
+	if (r == 0)
+		r = uv_signal_start(&f->term, on_signal, SIGTERM);
+	if (r == 0)
+		r = uv_signal_start(&f->interrupt, on_signal, SIGINT);
+	if (r != 0)
+		return r;
+	r = wn_drop_privileges(f->config.user, 0);
+	if (r == 0)
+		r = wn_seccomp(WN_SECCOMP_NET);
+	if (r != 0) {
+		wn_err("cannot give up privileges: %s", strerror(-r));
+		return r;
+	}
+	for (unsigned i = 0; r == 0 && i < f->nworkers; i++)
+		r = front_worker_start(f->worker[i]);
+	if (r != 0) {
+		wn_err("cannot start a worker: %s", strerror(-r));
+		return r;
+	}
+	wn_info("listening on %s, %u worker%s, %u tenant%s", wn_addr_str(&f->config.listen, addr), f->nworkers, f->nworkers == 1 ? "" : "s",
+		f->config.ntenants, f->config.ntenants == 1 ? "" : "s");
+	uv_run(&f->loop, UV_RUN_DEFAULT);
+	wn_info("ending");
+	return 0;
+}
+
+static void close_all(struct front *f)
+{
+	for (unsigned i = 0; i < f->nworkers; i++)
+		front_worker_free(f->worker[i]);
+	if (f->ctl != NULL)
+		ctl_close(f->ctl);
+	front_relay_free(f->relay);
+	front_shared_fini(&f->shared);
+	nonce_window_free(f->shared.nonces);
+	free(f->shared.tenant);
+	peer_identity_free(f->identity);
+	front_config_free(&f->config);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},
+		{"check", no_argument, NULL, 'k'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
+		{NULL, 0, NULL, 0},
+	};
+	static struct front f;
+	const struct rlimit no_core = {0, 0};
+	const char *file = NULL;
+	bool check = false;
+	int o, r;
+
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (o) {
+		case 'c':
+			file = optarg;
+			break;
+		case 'k':
+			check = true;
+			break;
+		case 'h':
+			usage(stdout);
+			return 0;
+		case 'V':
+			puts("walnut-front " WALNUT_VERSION);
+			return 0;
+		default:
+			fputs("walnut-front: try --help\n", stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "walnut-front: what is \"%s\"? try --help\n", argv[optind]);
+		return EXIT_USAGE;
+	}
+	if (file == NULL) {
+		fputs("walnut-front: --config FILE is missing; try --help\n", stderr);
+		return EXIT_USAGE;
+	}
+	if (sodium_init() < 0)
+		return EXIT_FAILURE;
+	wn_log_init("walnut-front", WN_LOG_INFO);
+	if (front_config_load(file, &f.config) != 0)
+		return EXIT_USAGE;
+	if (peer_identity_load(f.config.keys, "front", &f.identity) != 0) {
+		front_config_free(&f.config);
+		return EXIT_USAGE;
+	}
+	if (check) {
+		peer_identity_free(f.identity);
+		front_config_free(&f.config);
+		return 0;
+	}
+	setrlimit(RLIMIT_CORE, &no_core); /* a core would hold keys */
+	f.started_ms = wn_now_ms();
+	uv_loop_init(&f.loop);
+	r = serve(&f);
+	close_all(&f);
+	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

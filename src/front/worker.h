@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** \file One thread per core: datagrams in and out in batches, and messages to and from the relay. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "front/core.h"
+#include "front/io.h"
+#include "front/ring.h"
+
+struct front_worker;
+
+struct front_worker_options {
+	struct front_shared *shared;
+	const struct front_io_ops *io;
+	struct wn_addr listen;
+	unsigned index;
+	/** Called on the worker's thread after it has pushed to its outbox. Must be quick (uv_async_send). */
+	void (*notify)(void *arg);
+	void *notify_arg;
+};
+
+/** Opens its end of the address (here privileges may be needed) and allocates. \return 0 or negative errno. */
+int front_worker_new(const struct front_worker_options *opt, struct front_worker **out);
+/** Starts the thread, pinned to the index-th CPU of those that the process may use. \return 0 or negative errno. */
+int front_worker_start(struct front_worker *w);
+/** Ends the thread, if it runs, and frees. */
+void front_worker_free(struct front_worker *w);
+
+/** A message from a tenant's agent, or an empty one: the agent has gone. The relay's thread. False: the way is full, the message was dropped. */
+bool front_worker_push(struct front_worker *w, unsigned tenant, struct span msg);
+/** Where the worker's messages to agents wait; read by the relay's thread. */
+struct front_ring *front_worker_outbox(struct front_worker *w);
+
+/** Any thread. */
+uint64_t front_worker_count(const struct front_worker *w, enum front_outcome o);
+uint64_t front_worker_unsent(const struct front_worker *w);

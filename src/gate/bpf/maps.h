@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/** \file The tables. User space sets their sizes before the load; those marked "pinned" outlive it. */
+#pragma once
+
+#include "gate/bpf/port.h"
+#include "gate/bpf/shared.h"
+
+const volatile struct gate_params gate_params = {};
+
+/* pinned: who owns which public port */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, GATE_PROTOS << 16);
+	__type(key, __u32);
+	__type(value, struct gate_port);
+} ports SEC(".maps");
+
+/* pinned: what was granted */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct gate_grant);
+} grants SEC(".maps");
+
+/* pinned: the same index; only user space looks */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct gate_info);
+} infos SEC(".maps");
+
+/* pinned: the same index; only the path writes */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct gate_hole);
+} holes SEC(".maps");
+
+/* pinned: inside end -> public end */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct gate_end);
+	__type(value, struct gate_mapping);
+} mappings SEC(".maps");
+
+/* pinned: public end and remote -> session */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct gate_key);
+	__type(value, struct gate_flow);
+} flows SEC(".maps");
+
+/* pinned: inside end and remote -> hole or session */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct gate_key);
+	__type(value, __u64);
+} back SEC(".maps");
+
+/* pinned: inside ends that only holes may use */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct gate_end);
+	__type(value, struct gate_service);
+} services SEC(".maps");
+
+/* pinned */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GATE_TENANT_SLOTS);
+	__type(key, __u32);
+	__type(value, struct gate_usage);
+} usage SEC(".maps");
+
+/* pinned */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, GATE_REASON_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/* pinned */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct gate_meta);
+} meta SEC(".maps");
+
+/* inside prefix -> tenant; made afresh with every load */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct gate_prefix_key);
+	__type(value, __u32);
+} prefixes SEC(".maps");
+
+/* by side */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, GATE_SIDES);
+	__type(key, __u32);
+	__type(value, __u32);
+} devices SEC(".maps");
+
+enum gate_budget { GATE_B_ARP = 0, GATE_B_CONTROL, GATE_B_CONTROL_SYN, GATE_B_ICMP, GATE_BUDGETS };
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, GATE_BUDGETS);
+	__type(key, __u32);
+	__type(value, __u64);
+} budgets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} events SEC(".maps");
+
+/* next hop -> when user space was asked last */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, __u64);
+} asked SEC(".maps");
+
+static __always_inline __u64 gate_now(void)
+{
+	return bpf_ktime_get_boot_ns();
+}
+
+static __always_inline void gate_count(__u32 reason)
+{
+	__u64 *c = bpf_map_lookup_elem(&counters, &reason);
+
+	if (c)
+		(*c)++;
+}
+
+static __always_inline int gate_budget(__u32 which, __u64 now, __u32 per_s, __u64 burst)
+{
+	__u64 *due = bpf_map_lookup_elem(&budgets, &which), d;
+
+	if (!due)
+		return 0;
+	d = *due < now ? now : *due;
+	if (d - now > burst)
+		return 0;
+	*due = d + GATE_NS_PER_S / per_s;
+	return 1;
+}
+
+static __always_inline int gate_cas(__u64 *p, __u64 was, __u64 is)
+{
+	return __sync_val_compare_and_swap(p, was, is) == was;
+}
+
+static __always_inline int gate_proto_index(__u8 proto)
+{
+	return proto == 6 ? GATE_P_TCP : proto == 17 ? GATE_P_UDP : proto == 1 ? GATE_P_ICMP : -1;
+}
+
+static __always_inline int gate_public_slot(__u32 ip)
+{
+	__u32 i;
+
+	for (i = 0; i < GATE_PUBLIC_SLOTS; i++) {
+		if (i >= gate_params.npublic)
+			break;
+		if (gate_params.public_ip[i] == ip)
+			return (int)i;
+	}
+	return -1;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/** \file Next hop, translation, and the way out through the other interface. */
+#pragma once
+
+#include "gate/bpf/csum.h"
+#include "gate/bpf/maps.h"
+#include "gate/bpf/parse.h"
+
+#define GATE_LOOPBACK     1 /* ifindex of lo in every namespace */
+#define GATE_AF_INET      2
+#define GATE_ASK_EVERY_NS (100 * GATE_NS_PER_MS)
+
+struct gate_route {
+	__u8 dmac[6], smac[6];
+};
+
+static __always_inline void gate_ask_neighbour(__u32 ifindex, __u32 ip, __u64 now)
+{
+	__u64 key = ((__u64)ifindex << 32) | ip, *last;
+	struct gate_event *e;
+
+	last = bpf_map_lookup_elem(&asked, &key);
+	if (last && now - *last < GATE_ASK_EVERY_NS)
+		return;
+	bpf_map_update_elem(&asked, &key, &now, BPF_ANY);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return;
+	e->kind = GATE_EVENT_NEIGHBOUR;
+	e->ifindex = ifindex;
+	e->ip = ip;
+	e->pad = 0;
+	bpf_ringbuf_submit(e, 0);
+}
+
+/** to: the side it must leave by. len: the IP length it will have. */
+static __always_inline int gate_find_route(struct xdp_md *ctx, const struct gate_pkt *p, __u32 src, __u32 dst, __u16 len, int to, __u64 now,
+					   struct gate_route *out)
+{
+	/* The kernel refuses to look up for an input device that does not forward, and none of ours does: the loopback device stands in. */
+	struct bpf_fib_lookup fib = {
+		.family = GATE_AF_INET,
+		.l4_protocol = p->proto,
+		.tot_len = len,
+		.ifindex = GATE_LOOPBACK,
+		.tos = p->tos,
+		.ipv4_src = src,
+		.ipv4_dst = dst,
+	};
+	long r = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
+
+	if (r == BPF_FIB_LKUP_RET_NO_NEIGH) {
+		if (fib.ifindex != gate_params.ifindex[to])
+			return GATE_R_WRONG_EGRESS;
+		gate_ask_neighbour(fib.ifindex, fib.ipv4_dst, now);
+		return GATE_R_NO_NEIGHBOUR;
+	}
+	if (r == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return GATE_R_TOO_BIG;
+	if (r == BPF_FIB_LKUP_RET_FWD_DISABLED)
+		return GATE_R_FORWARDING_OFF;
+	if (r != BPF_FIB_LKUP_RET_SUCCESS)
+		return GATE_R_NO_ROUTE;
+	if (fib.ifindex != gate_params.ifindex[to])
+		return GATE_R_WRONG_EGRESS;
+	__builtin_memcpy(out->dmac, fib.dmac, 6);
+	__builtin_memcpy(out->smac, fib.smac, 6);
+	return 0;
+}
+
+/** How the packet changes: the end on our side (source when it leaves, destination when it comes in) gets another address and port. */
+struct gate_change {
+	__u32 ip;
+	__u16 port;
+	__u8 inbound;
+	__u8 strip;    /* the tag goes; strip_offset is where it starts */
+	__u32 payload; /* bytes in front of the tag */
+};
+
+/** Rewrites and sends. Everything has been decided before; from here only a frame that lies about its length can fail. */
+static __always_inline int gate_send(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_change *c,
+				     const struct gate_route *route, int to)
+{
+	__u8 *data = (__u8 *)(long)ctx->data;
+	const __u8 *end = (const __u8 *)(long)ctx->data_end;
+	struct ethhdr *eth = (void *)data;
+	struct iphdr *ip = (void *)(data + GATE_L3);
+	__u32 was_ip = c->inbound ? p->dst : p->src, sum, l4sum;
+	__s64 frame = end - data;
+	__u16 was_port = c->inbound ? p->dport : p->sport, len;
+
+	GATE_OPAQUE(frame);
+	if (data + GATE_L4 > end)
+		return GATE_R_INTERNAL;
+	__builtin_memcpy(eth->h_dest, route->dmac, 6);
+	__builtin_memcpy(eth->h_source, route->smac, 6);
+
+	sum = gate_sum_replace32(0, was_ip, c->ip);
+	l4sum = gate_sum_replace16(sum, was_port, c->port);
+	/* TTL is the high byte of its word. */
+	sum = gate_sum_replace16(sum, bpf_htons((__u16)((__u32)p->ttl << 8)), bpf_htons((__u16)((__u32)(p->ttl - 1) << 8)));
+	if (c->inbound)
+		ip->daddr = c->ip;
+	else
+		ip->saddr = c->ip;
+	ip->ttl = (__u8)(p->ttl - 1);
+
+	if (p->proto == IPPROTO_TCP) {
+		struct tcphdr *tcp = (void *)(data + GATE_L4);
+
+		if ((const __u8 *)(tcp + 1) > end)
+			return GATE_R_INTERNAL;
+		if (c->inbound)
+			tcp->dest = c->port;
+		else
+			tcp->source = c->port;
+		tcp->check = gate_csum_apply(tcp->check, l4sum);
+	} else if (p->proto == IPPROTO_UDP) {
+		struct udphdr *udp = (void *)(data + GATE_L4);
+
+		if ((const __u8 *)(udp + 1) > end)
+			return GATE_R_INTERNAL;
+		if (c->inbound)
+			udp->dest = c->port;
+		else
+			udp->source = c->port;
+		if (c->strip) {
+			const __u32 n = c->payload;
+			const __u8 *tag;
+
+			if (n > GATE_TAG_DATA_MAX)
+				return GATE_R_INTERNAL;
+			tag = data + GATE_L4 + sizeof(*udp) + n;
+			if (tag + GATE_TAG_TRAILER > end)
+				return GATE_R_INTERNAL;
+			l4sum += gate_sum_remove16bytes(tag, n & 1);
+			len = bpf_htons((__u16)(n + sizeof(*udp)));
+			l4sum = gate_sum_replace16(l4sum, udp->len, len); /* in the header */
+			l4sum = gate_sum_replace16(l4sum, udp->len, len); /* in the pseudo-header */
+			udp->len = len;
+			len = bpf_htons((__u16)(n + sizeof(*udp) + sizeof(*ip)));
+			sum = gate_sum_replace16(sum, ip->tot_len, len);
+			ip->tot_len = len;
+		}
+		udp->check = gate_csum_apply_udp(udp->check, l4sum);
+	} else {
+		struct gate_icmp *icmp = (void *)(data + GATE_L4);
+
+		if ((const __u8 *)(icmp + 1) > end)
+			return GATE_R_INTERNAL;
+		/* No pseudo-header: only the query id counts. */
+		icmp->check = gate_csum_apply(icmp->check, gate_sum_replace16(0, was_port, c->port));
+		icmp->id = c->port;
+	}
+	ip->check = gate_csum_apply(ip->check, sum);
+	if (c->strip) {
+		const __s64 keep = GATE_L4 + (__s64)sizeof(struct udphdr) + c->payload;
+
+		if (bpf_xdp_adjust_tail(ctx, (int)(keep - frame)))
+			return GATE_R_INTERNAL;
+	}
+	return bpf_redirect_map(&devices, (__u32)to, XDP_DROP) == XDP_REDIRECT ? 0 : GATE_R_INTERNAL;
+}

@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gate/dataplane.h"
+
+#include <errno.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "gate/path.h"
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#include "gate.skel.h"
+#pragma GCC diagnostic pop
+
+#define BACK_PER_HOLE 4 /* entries in the reverse table beside the sessions' */
+
+struct pin {
+	struct bpf_map *map;
+	const char *name;
+};
+
+struct reason {
+	const char *name;
+	int is_drop;
+};
+
+static const struct reason reasons[GATE_REASON_COUNT] = {
+#define GATE_REASON_ROW(e, name, drop) [e] = {name, drop},
+	GATE_REASONS(GATE_REASON_ROW)
+#undef GATE_REASON_ROW
+};
+
+static const char *const link_names[GATE_SIDES] = {"link_outside", "link_inside"};
+
+/* The end of what the loader said, which is where it says why: shown when a load fails, not before. */
+static char loader_log[2048];
+
+__attribute__((format(printf, 2, 0))) static int on_loader(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+	char *text = NULL;
+	int n;
+
+	if (level == LIBBPF_DEBUG)
+		return 0;
+	n = vasprintf(&text, fmt, args);
+	if (n < 0)
+		return 0;
+	/* "failed to load object" and the like follow the verifier's log: too short to push it out. */
+	if ((size_t)n >= sizeof(loader_log) / 2 || loader_log[0] == '\0')
+		snprintf(loader_log, sizeof(loader_log), "%s", (size_t)n < sizeof(loader_log) ? text : text + n - sizeof(loader_log) + 1);
+	free(text);
+	return 0;
+}
+
+/* Every map that outlives the load; meta comes last. */
+static void pins_of(struct gate_bpf *s, struct pin out[static GATE_PINS])
+{
+	const struct pin all[GATE_PINS] = {{s->maps.ports, "ports"},       {s->maps.grants, "grants"},     {s->maps.infos, "infos"},
+					   {s->maps.holes, "holes"},       {s->maps.mappings, "mappings"}, {s->maps.flows, "flows"},
+					   {s->maps.back, "back"},         {s->maps.services, "services"}, {s->maps.usage, "usage"},
+					   {s->maps.counters, "counters"}, {s->maps.meta, "meta"}};
+
+	memcpy(out, all, sizeof(all));
+}
+
+static void path_of(const struct gate_config *cfg, const char *name, char *out, size_t cap)
+{
+	snprintf(out, cap, "%s/%s", cfg->state, name);
+}
+
+static uint64_t name_hash(const char *s)
+{
+	uint64_t h = 0xcbf29ce484222325ull;
+
+	for (; *s != '\0'; s++)
+		h = (h ^ (uint8_t)*s) * 0x100000001b3ull;
+	return h != 0 ? h : 1;
+}
+
+/* What the pinned tables must have been made for. */
+static void meta_wanted(const struct gate_config *cfg, struct gate_meta *m)
+{
+	memset(m, 0, sizeof(*m));
+	m->abi = GATE_ABI;
+	m->sizes[0] = cfg->flows;
+	m->sizes[1] = cfg->mappings;
+	m->sizes[2] = cfg->holes;
+	m->sizes[3] = GATE_REASON_COUNT;
+	m->sizes[4] = sizeof(struct gate_flow);
+	m->sizes[5] = sizeof(struct gate_grant);
+	m->sizes[6] = sizeof(struct gate_hole);
+	m->sizes[7] = sizeof(struct gate_meta);
+	for (unsigned i = 0; i < cfg->npublic; i++)
+		m->public_ip[i] = gate_ip4(&cfg->public[i]);
+	m->port_low = cfg->port_low;
+	m->port_span = (uint32_t)cfg->port_high - cfg->port_low + 1;
+}
+
+static int check_config(const struct gate_config *cfg)
+{
+	for (unsigned i = 0; i < cfg->npublic; i++) {
+		if (!wn_addr_is4(&cfg->public[i])) {
+			wn_err("outside.addresses: only IPv4 addresses can be translated to");
+			return -EINVAL;
+		}
+	}
+	if (cfg->npublic == 0 || cfg->npublic > GATE_PUBLIC_SLOTS || cfg->ntenant > GATE_TENANT_SLOTS || cfg->port_low == 0 ||
+	    cfg->port_high < cfg->port_low || cfg->flows == 0 || cfg->mappings == 0 || cfg->holes == 0 ||
+	    cfg->holes > (1u << GATE_HOLE_INDEX_BITS) || !wn_addr_is4(&cfg->control)) {
+		wn_err("gate: the configuration is out of range");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static void set_sizes(struct gate_bpf *s, const struct gate_config *cfg)
+{
+	bpf_map__set_max_entries(s->maps.ports, (cfg->npublic * GATE_PROTOS) << 16);
+	bpf_map__set_max_entries(s->maps.grants, cfg->holes);
+	bpf_map__set_max_entries(s->maps.infos, cfg->holes);
+	bpf_map__set_max_entries(s->maps.holes, cfg->holes);
+	bpf_map__set_max_entries(s->maps.mappings, cfg->mappings);
+	bpf_map__set_max_entries(s->maps.flows, cfg->flows);
+	bpf_map__set_max_entries(s->maps.back, cfg->flows + BACK_PER_HOLE * cfg->holes);
+	bpf_map__set_max_entries(s->maps.services, cfg->holes < 1024 ? 4096 : cfg->holes * 4);
+}
+
+static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const uint32_t ifindex[GATE_SIDES], uint8_t mac[GATE_SIDES][8])
+{
+	struct gate_params *p = (struct gate_params *)&s->rodata->gate_params;
+
+	for (int side = 0; side < GATE_SIDES; side++) {
+		p->ifindex[side] = ifindex[side];
+		memcpy(p->mac[side], mac[side], 6);
+	}
+	for (unsigned i = 0; i < cfg->npublic; i++)
+		p->public_ip[i] = gate_ip4(&cfg->public[i]);
+	p->npublic = cfg->npublic;
+	p->port_low = cfg->port_low;
+	p->port_span = (uint32_t)cfg->port_high - cfg->port_low + 1;
+	p->control_ip = gate_ip4(&cfg->control);
+	p->control_port = htons(cfg->control.port);
+	p->ntenant = (uint16_t)cfg->ntenant;
+	/* Each may have an even share, twice over where there are several: no tenant can fill the table by itself. */
+	p->tenant_flows = cfg->ntenant <= 1 ? cfg->flows : (uint32_t)((uint64_t)cfg->flows * 2 / (cfg->ntenant + 1));
+	randombytes_buf(p->port_key, sizeof(p->port_key));
+}
+
+/* Whether the pinned tables are ours and fit the file. */
+static bool pins_fit(const struct gate_config *cfg)
+{
+	struct gate_meta want, have;
+	struct bpf_map_info info;
+	uint32_t len = sizeof(info), zero = 0;
+	char path[320];
+	bool fit = false;
+	int fd;
+
+	path_of(cfg, "meta", path, sizeof(path));
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return false;
+	memset(&info, 0, sizeof(info));
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && info.type == BPF_MAP_TYPE_ARRAY && info.value_size == sizeof(have) &&
+	    bpf_map_lookup_elem(fd, &zero, &have) == 0) {
+		meta_wanted(cfg, &want);
+		fit = have.ready == 1 && have.abi == want.abi && memcmp(have.sizes, want.sizes, sizeof(want.sizes)) == 0 &&
+		      memcmp(have.public_ip, want.public_ip, sizeof(want.public_ip)) == 0 && have.port_low == want.port_low &&
+		      have.port_span == want.port_span;
+		if (!fit)
+			wn_warn("state: %s was made for another configuration or version; open flows end", cfg->state);
+	}
+	close(fd);
+	return fit;
+}
+
+static int reuse_pins(struct gate_bpf *s, const struct gate_config *cfg)
+{
+	struct pin pin[GATE_PINS];
+	char path[320];
+	int fd, rc;
+
+	pins_of(s, pin);
+	for (unsigned i = 0; i < GATE_PINS; i++) {
+		path_of(cfg, pin[i].name, path, sizeof(path));
+		fd = bpf_obj_get(path);
+		if (fd < 0)
+			return -errno;
+		rc = bpf_map__reuse_fd(pin[i].map, fd);
+		close(fd);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int write_pins(struct gate_bpf *s, const struct gate_config *cfg)
+{
+	struct pin pin[GATE_PINS];
+	char path[320];
+
+	pins_of(s, pin);
+	for (unsigned i = GATE_PINS; i-- > 0;) { /* meta goes first: what is half replaced is not adopted */
+		path_of(cfg, pin[i].name, path, sizeof(path));
+		if (unlink(path) < 0 && errno != ENOENT)
+			return -errno;
+	}
+	for (unsigned i = 0; i < GATE_PINS; i++) {
+		path_of(cfg, pin[i].name, path, sizeof(path));
+		if (bpf_obj_pin(bpf_map__fd(pin[i].map), path) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int view(struct bpf_map *map, size_t value, struct gate_view *v)
+{
+	size_t bytes = bpf_map__max_entries(map) * ((value + 7) & ~(size_t)7), page = (size_t)sysconf(_SC_PAGESIZE);
+	void *p;
+
+	bytes = (bytes + page - 1) / page * page;
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	v->p = p;
+	v->bytes = bytes;
+	return 0;
+}
+
+static void unview(struct gate_view *v)
+{
+	if (v->p != NULL)
+		munmap(v->p, v->bytes);
+	v->p = NULL;
+}
+
+static int view_all(struct gate_dp *dp)
+{
+	int rc = view(dp->skel->maps.ports, sizeof(struct gate_port), &dp->ports_view);
+
+	if (rc == 0)
+		rc = view(dp->skel->maps.grants, sizeof(struct gate_grant), &dp->grants_view);
+	if (rc == 0)
+		rc = view(dp->skel->maps.infos, sizeof(struct gate_info), &dp->infos_view);
+	if (rc == 0)
+		rc = view(dp->skel->maps.meta, sizeof(struct gate_meta), &dp->meta_view);
+	if (rc != 0) {
+		wn_err("mapping the tables: %s", strerror(-rc));
+		return rc;
+	}
+	dp->ports = dp->ports_view.p;
+	dp->grants = dp->grants_view.p;
+	dp->infos = dp->infos_view.p;
+	dp->meta = dp->meta_view.p;
+	dp->nholes = dp->cfg.holes;
+	dp->nports = (dp->cfg.npublic * GATE_PROTOS) << 16;
+	return 0;
+}
+
+/* Gives every tenant of the file a slot: the one it had, else a free one, else one that a vanished tenant no longer needs. */
+static int place_tenants(struct gate_dp *dp)
+{
+	struct gate_usage use;
+
+	for (unsigned s = 0; s < GATE_TENANT_SLOTS; s++)
+		dp->tenant_of[s] = -1;
+	for (int pass = 0; pass < 3; pass++) {
+		for (unsigned t = 0; t < dp->cfg.ntenant; t++) {
+			const uint64_t h = name_hash(dp->cfg.tenant[t].name);
+			bool placed = false;
+
+			for (uint32_t s = 0; s < GATE_TENANT_SLOTS; s++)
+				placed |= dp->tenant_of[s] == (int32_t)t;
+			for (uint32_t s = 0; s < GATE_TENANT_SLOTS && !placed; s++) {
+				if (dp->tenant_of[s] >= 0)
+					continue;
+				if (pass == 0 && dp->meta->tenant_name[s] != h)
+					continue;
+				if (pass == 1 && dp->meta->tenant_name[s] != 0)
+					continue;
+				if (pass == 2 && (bpf_map_lookup_elem(dp->usage_fd, &s, &use) < 0 || use.flows != 0))
+					continue;
+				dp->tenant_of[s] = (int32_t)t;
+				dp->slot_of[t] = s;
+				dp->meta->tenant_name[s] = h;
+				placed = true;
+			}
+			if (!placed && pass == 2) {
+				wn_err("tenants: %s: too many tenants have come and gone; walnut-gate must start afresh (remove %s)",
+				       dp->cfg.tenant[t].name, dp->cfg.state);
+				return -ENOSPC;
+			}
+		}
+	}
+	return 0;
+}
+
+static int fill_prefixes(struct gate_dp *dp)
+{
+	const int fd = bpf_map__fd(dp->skel->maps.prefixes);
+
+	for (unsigned t = 0; t < dp->cfg.ntenant; t++) {
+		const struct gate_tenant *tn = &dp->cfg.tenant[t];
+
+		for (unsigned i = 0; i < tn->nprefix; i++) {
+			struct gate_prefix_key k;
+
+			if (tn->prefix[i].bits < 96)
+				continue; /* IPv6: firewall mode */
+			k.bits = tn->prefix[i].bits - 96u;
+			memcpy(&k.ip, tn->prefix[i].ip + 12, 4);
+			if (bpf_map_update_elem(fd, &k, &dp->slot_of[t], BPF_ANY) < 0) {
+				wn_err("tenants: %s: prefix table: %s", tn->name, strerror(errno));
+				return -errno;
+			}
+		}
+	}
+	return 0;
+}
+
+static int fill_devices(struct gate_dp *dp)
+{
+	const int fd = bpf_map__fd(dp->skel->maps.devices);
+
+	for (uint32_t side = 0; side < GATE_SIDES; side++) {
+		if (bpf_map_update_elem(fd, &side, &dp->ifindex[side], BPF_ANY) < 0) {
+			wn_err("%s: frames cannot be redirected to it: %s", side == GATE_OUTSIDE ? dp->cfg.outside : dp->cfg.inside,
+			       strerror(errno));
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+/* A link that is pinned and still holds this interface, or -1. */
+static int pinned_link(const char *path, uint32_t ifindex)
+{
+	struct bpf_link_info info;
+	uint32_t len = sizeof(info);
+	int fd = bpf_obj_get(path);
+
+	if (fd < 0)
+		return -1;
+	memset(&info, 0, sizeof(info));
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && info.type == BPF_LINK_TYPE_XDP && info.xdp.ifindex == ifindex)
+		return fd;
+	close(fd);
+	unlink(path);
+	return -1;
+}
+
+static int attach(struct gate_dp *dp, int side)
+{
+	const char *name = side == GATE_OUTSIDE ? dp->cfg.outside : dp->cfg.inside, *key = side == GATE_OUTSIDE ? "outside" : "inside";
+	const int prog = dp->path_fd[side];
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = XDP_FLAGS_DRV_MODE);
+	char path[320];
+	int link, rc = 0;
+
+	path_of(&dp->cfg, link_names[side], path, sizeof(path));
+	link = pinned_link(path, dp->ifindex[side]);
+	if (link >= 0) {
+		/* One instant: each packet meets the old program or the new one. */
+		if (bpf_link_update(link, prog, NULL) < 0) {
+			rc = -errno;
+			wn_err("%s.interface: %s: replacing the program: %s", key, name, strerror(-rc));
+		}
+		close(link);
+		return rc;
+	}
+	link = bpf_link_create(prog, (int)dp->ifindex[side], BPF_XDP, &opts);
+	if (link < 0 && errno != EBUSY && errno != EEXIST) {
+		wn_warn("%s.interface: %s takes no program in its driver (%s): slower generic mode; check its MTU and driver", key, name,
+			strerror(errno));
+		opts.flags = XDP_FLAGS_SKB_MODE;
+		link = bpf_link_create(prog, (int)dp->ifindex[side], BPF_XDP, &opts);
+	}
+	if (link < 0) {
+		rc = -errno;
+		if (rc == -EBUSY || rc == -EEXIST)
+			wn_err("%s.interface: %s holds another XDP program; ip link set dev %s xdp off", key, name, name);
+		else
+			wn_err("%s.interface: %s takes no XDP program: %s", key, name, strerror(-rc));
+		return rc;
+	}
+	if (bpf_obj_pin(link, path) < 0) {
+		rc = -errno;
+		wn_err("state: %s: %s", path, strerror(-rc));
+	}
+	close(link);
+	return rc;
+}
+
+static int on_event(void *arg, void *data, size_t size)
+{
+	struct gate_dp *dp = arg;
+	const struct gate_event *e = data;
+
+	if (size >= sizeof(*e) && e->kind == GATE_EVENT_NEIGHBOUR)
+		gate_neighbour_resolve(dp->neighbours, e->ifindex, e->ip);
+	return 0;
+}
+
+static int load(struct gate_dp *dp, bool adopt, uint8_t mac[GATE_SIDES][8])
+{
+	int rc;
+
+	loader_log[0] = '\0';
+	dp->skel = gate_bpf__open();
+	if (dp->skel == NULL) {
+		rc = -errno;
+		wn_err("eBPF object: %s", strerror(-rc));
+		return rc;
+	}
+	set_sizes(dp->skel, &dp->cfg);
+	fill_params(dp->skel, &dp->cfg, dp->ifindex, mac);
+	if (adopt) {
+		rc = reuse_pins(dp->skel, &dp->cfg);
+		if (rc != 0) {
+			wn_err("state: %s: %s; start afresh by removing it", dp->cfg.state, strerror(-rc));
+			return rc;
+		}
+	}
+	rc = gate_bpf__load(dp->skel);
+	if (rc != 0)
+		wn_err("the kernel refused the packet path (%s): it needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and Linux 5.18 or later: %s",
+		       strerror(-rc), loader_log);
+	return rc;
+}
+
+static int gather(struct gate_dp *dp)
+{
+	struct gate_bpf *s = dp->skel;
+
+	dp->holes_fd = bpf_map__fd(s->maps.holes);
+	dp->mappings_fd = bpf_map__fd(s->maps.mappings);
+	dp->flows_fd = bpf_map__fd(s->maps.flows);
+	dp->back_fd = bpf_map__fd(s->maps.back);
+	dp->services_fd = bpf_map__fd(s->maps.services);
+	dp->usage_fd = bpf_map__fd(s->maps.usage);
+	dp->counters_fd = bpf_map__fd(s->maps.counters);
+	dp->reap_fd = bpf_program__fd(s->progs.gate_reap);
+	dp->path_fd[GATE_OUTSIDE] = bpf_program__fd(s->progs.gate_outside);
+	dp->path_fd[GATE_INSIDE] = bpf_program__fd(s->progs.gate_inside);
+	dp->cpus = libbpf_num_possible_cpus();
+	dp->free_index = calloc(dp->cfg.holes, sizeof(*dp->free_index));
+	dp->free_since = calloc(dp->cfg.holes, sizeof(*dp->free_since));
+	if (dp->cpus < 1 || dp->free_index == NULL || dp->free_since == NULL)
+		return -ENOMEM;
+	return view_all(dp);
+}
+
+/* The first and only time for these tables. */
+static int begin(struct gate_dp *dp)
+{
+	struct gate_meta m;
+	int rc;
+
+	meta_wanted(&dp->cfg, &m);
+	randombytes_buf(&m.boot_id, sizeof(m.boot_id));
+	m.boot_id |= 1;
+	m.generation = wn_unix_ms(); /* holes of earlier tables had lower ones */
+	*dp->meta = m;
+	rc = write_pins(dp->skel, &dp->cfg);
+	if (rc != 0) {
+		wn_err("state: %s: %s", dp->cfg.state, strerror(-rc));
+		return rc;
+	}
+	return 0;
+}
+
+int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
+{
+	uint8_t mac[GATE_SIDES][8] = {{0}};
+	struct gate_dp *dp;
+	bool adopt;
+	int rc;
+
+	if (sodium_init() < 0)
+		return -EIO;
+	dp = calloc(1, sizeof(*dp));
+	if (dp == NULL)
+		return -ENOMEM;
+	dp->cfg = *cfg;
+	dp->lock = -1;
+	libbpf_set_print(on_loader);
+	rc = check_config(cfg);
+	if (rc == 0)
+		rc = gate_host_check(cfg, dp->ifindex, mac);
+	if (rc != 0)
+		goto fail;
+	dp->lock = gate_state_dir(cfg->state);
+	if (dp->lock < 0) {
+		rc = dp->lock;
+		goto fail;
+	}
+	adopt = pins_fit(cfg);
+	rc = load(dp, adopt, mac);
+	if (rc == 0)
+		rc = gather(dp);
+	if (rc == 0 && !adopt)
+		rc = begin(dp);
+	if (rc == 0)
+		rc = gate_neighbours_new(dp->ifindex, &dp->neighbours);
+	if (rc == 0)
+		rc = place_tenants(dp);
+	if (rc == 0)
+		rc = fill_prefixes(dp);
+	if (rc == 0)
+		rc = fill_devices(dp);
+	if (rc == 0)
+		rc = gate_grants_adopt(dp);
+	if (rc != 0)
+		goto fail;
+	dp->events = ring_buffer__new(bpf_map__fd(dp->skel->maps.events), on_event, dp, NULL);
+	if (dp->events == NULL) {
+		rc = -errno;
+		wn_err("event buffer: %s", strerror(-rc));
+		goto fail;
+	}
+	/* Inside last: nothing is let out before answers find their way in. */
+	rc = attach(dp, GATE_OUTSIDE);
+	if (rc == 0)
+		rc = attach(dp, GATE_INSIDE);
+	if (rc != 0)
+		goto fail;
+	dp->meta->ready = 1;
+	wn_info("packet path on %s and %s, %s: %u holes open", cfg->outside, cfg->inside, adopt ? "adopted" : "fresh", dp->live);
+	*out = dp;
+	return 0;
+fail:
+	gate_dp_close(dp);
+	return rc;
+}
+
+void gate_dp_close(struct gate_dp *dp)
+{
+	if (dp == NULL)
+		return;
+	ring_buffer__free(dp->events);
+	gate_neighbours_free(dp->neighbours);
+	unview(&dp->ports_view);
+	unview(&dp->grants_view);
+	unview(&dp->infos_view);
+	unview(&dp->meta_view);
+	gate_bpf__destroy(dp->skel);
+	free(dp->free_index);
+	free(dp->free_since);
+	if (dp->lock >= 0)
+		close(dp->lock);
+	free(dp);
+}
+
+int gate_dp_remove(const struct gate_config *cfg)
+{
+	static const char *const names[] = {"link_outside", "link_inside", "meta", "ports",    "grants", "infos",   "holes",
+					    "mappings",     "flows",       "back", "services", "usage",  "counters"};
+	char path[320];
+	int rc = 0, lock = gate_state_dir(cfg->state);
+
+	if (lock < 0)
+		return lock;
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		path_of(cfg, names[i], path, sizeof(path));
+		if (unlink(path) < 0 && errno != ENOENT) {
+			rc = -errno;
+			wn_err("state: %s: %s", path, strerror(-rc));
+		}
+	}
+	close(lock);
+	if (rc == 0 && rmdir(cfg->state) < 0 && errno != ENOTEMPTY && errno != EBUSY)
+		rc = -errno;
+	return rc;
+}
+
+int gate_dp_fd(const struct gate_dp *dp)
+{
+	return ring_buffer__epoll_fd(dp->events);
+}
+
+void gate_dp_events(struct gate_dp *dp)
+{
+	ring_buffer__consume(dp->events);
+}
+
+int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_drop, uint64_t value, void *arg), void *arg)
+{
+	uint64_t *value = calloc((size_t)dp->cpus, sizeof(*value)), sum[GATE_REASON_COUNT], flows = 0;
+	struct gate_usage use;
+	int rc = 0;
+
+	if (value == NULL)
+		return -ENOMEM;
+	for (uint32_t r = 0; r < GATE_REASON_COUNT; r++) {
+		sum[r] = 0;
+		if (bpf_map_lookup_elem(dp->counters_fd, &r, value) < 0) {
+			rc = -errno;
+			goto done;
+		}
+		for (int i = 0; i < dp->cpus; i++)
+			sum[r] += value[i];
+	}
+	for (int drops = 1; drops >= 0; drops--)
+		for (uint32_t r = GATE_R_OK + 1; r < GATE_REASON_COUNT; r++)
+			if (reasons[r].is_drop == drops)
+				cb(reasons[r].name, drops, sum[r], arg);
+	for (uint32_t s = 0; s < GATE_TENANT_SLOTS; s++)
+		if (bpf_map_lookup_elem(dp->usage_fd, &s, &use) == 0)
+			flows += use.flows;
+	cb("flows", 0, flows, arg);
+	cb("holes", 0, dp->live, arg);
+done:
+	free(value);
+	return rc;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** \file Inside the packet path's user-space half: shared by dataplane.c, grants.c, sweep.c, neighbour.c, hostcheck.c and their tests only.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "gate/bpf/shared.h"
+#include "gate/dataplane.h"
+
+struct gate_bpf; /* the skeleton */
+struct gate_neighbours;
+
+#define GATE_SLOT_REST_MS 50 /* a freed hole's place is not filled again before the packets that saw the old one are gone */
+#define GATE_PINS         11
+
+/** A memory-mapped array map. */
+struct gate_view {
+	void *p;
+	size_t bytes;
+};
+
+struct gate_dp {
+	struct gate_config cfg;
+	struct gate_bpf *skel;
+	struct gate_view ports_view, grants_view, infos_view, meta_view;
+	struct gate_port *ports;
+	struct gate_grant *grants;
+	struct gate_info *infos;
+	struct gate_meta *meta;
+	int holes_fd, mappings_fd, flows_fd, back_fd, services_fd, usage_fd, counters_fd, reap_fd, path_fd[GATE_SIDES];
+	struct ring_buffer *events;
+	struct gate_neighbours *neighbours;
+	int lock; /* the state directory, flocked: one writer */
+	uint32_t nholes, nports;
+
+	/* A tenant of the file keeps its slot over restarts, whatever its place in the file. */
+	uint32_t slot_of[GATE_TENANTS_MAX];
+	int32_t tenant_of[GATE_TENANT_SLOTS]; /* -1: not in the file */
+	uint32_t open_holes[GATE_TENANT_SLOTS];
+	uint32_t live;
+
+	/* Free places, oldest first. */
+	uint32_t *free_index;
+	uint64_t *free_since; /* ms, by place in the ring */
+	uint32_t free_head, free_count;
+
+	uint32_t ifindex[GATE_SIDES];
+	uint64_t swept_full_ms, neighbours_ms;
+	uint32_t hole_cursor, port_cursor;
+	struct {
+		bool going;
+		uint32_t token;
+	} cursor[4]; /* by enum gate_reap_what */
+	int cpus;
+};
+
+/* Words that the packet path reads or writes at the same time. */
+static inline uint64_t load64(const __u64 *p)
+{
+	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+static inline void store64(__u64 *p, uint64_t v)
+{
+	__atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+
+static inline bool swap64(__u64 *p, uint64_t was, uint64_t is)
+{
+	__u64 expected = was;
+
+	return __atomic_compare_exchange_n(p, &expected, is, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+/* hostcheck.c: what must be so before the path is attached; each failure is one line on stderr. */
+int gate_host_check(const struct gate_config *cfg, uint32_t ifindex[GATE_SIDES], uint8_t mac[GATE_SIDES][8]);
+/** Makes the state directory on a mounted bpf file system and locks it. \return the descriptor or negative errno. */
+int gate_state_dir(const char *path);
+
+/* grants.c */
+/** Rebuilds what is only in memory from the pinned tables: live holes, quotas, free places; closes what the file no longer allows. */
+int gate_grants_adopt(struct gate_dp *dp);
+void gate_grant_close(struct gate_dp *dp, uint32_t index, uint64_t now_ms);
+/** Reads the path's state of a hole. \return false when it is not (yet) that of the grant there. */
+bool gate_hole_read(const struct gate_dp *dp, uint32_t index, struct gate_hole *out);
+/** Whether the path would refuse every packet of this hole from now on. */
+bool gate_hole_over(const struct gate_dp *dp, uint32_t index, uint64_t now_ns);
+int gate_public_index(const struct gate_dp *dp, uint32_t ip);
+bool gate_tenant_has(const struct gate_tenant *t, uint32_t ip);
+static inline uint32_t gate_ip4(const struct wn_addr *a)
+{
+	return (uint32_t)a->ip[12] | (uint32_t)a->ip[13] << 8 | (uint32_t)a->ip[14] << 16 | (uint32_t)a->ip[15] << 24;
+}
+
+/* sweep.c */
+void gate_sweep_holes(struct gate_dp *dp, uint64_t now_ms, uint32_t look, uint32_t read);
+/** Frees ports whose owner is gone (a writer that was killed between two steps). */
+void gate_sweep_ports(struct gate_dp *dp, uint32_t look);
+
+/* neighbour.c */
+int gate_neighbours_new(const uint32_t ifindex[GATE_SIDES], struct gate_neighbours **out);
+void gate_neighbours_free(struct gate_neighbours *n);
+/** Asks the kernel to find out a next hop's link address. ip in network order. */
+void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip);
+/** Has the stale entries of both interfaces confirmed: the packet path uses them without the kernel's knowing. */
+void gate_neighbours_confirm(struct gate_neighbours *n);

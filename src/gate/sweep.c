@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "gate/path.h"
+
+#define BATCH             256
+#define BATCHES_PER_SWEEP 32 /* per table: 8192 entries, so a table of 65,536 takes eight sweeps */
+#define HOLES_PER_SWEEP   65536
+#define READS_PER_SWEEP   4096
+#define PORTS_PER_SWEEP   65536
+#define CONFIRM_EVERY_MS  15000
+#define SERVICE_KEPT_NS   (86400 * GATE_NS_PER_S) /* a service's own packets open no mapping for so long after its last hole */
+
+/* Deletion happens in the kernel, entry by entry, where it can be done without racing the path. */
+static void reap(struct gate_dp *dp, struct gate_reap *r)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = r, .data_size_in = sizeof(*r), .repeat = 1);
+
+	if (r->count == 0)
+		return;
+	if (bpf_prog_test_run_opts(dp->reap_fd, &opts) < 0)
+		wn_err("deleting expired entries: %s", strerror(errno));
+	r->count = 0;
+}
+
+static void reap_add(struct gate_dp *dp, struct gate_reap *r, const struct gate_key *k)
+{
+	r->key[r->count++] = *k;
+	if (r->count == GATE_REAP_MAX)
+		reap(dp, r);
+}
+
+static bool flow_over(const struct gate_dp *dp, const struct gate_flow *f, uint64_t now)
+{
+	int tenant = f->tenant < GATE_TENANT_SLOTS ? dp->tenant_of[f->tenant] : -1;
+
+	return f->dead || now > f->expires + GATE_REAP_GRACE_NS || tenant < 0 || !gate_tenant_has(&dp->cfg.tenant[tenant], f->inside_ip);
+}
+
+/* What is certainly in use need not be asked of the kernel. */
+static bool back_over(const struct gate_dp *dp, uint64_t v, uint64_t now)
+{
+	if (v >> 62 == GATE_BACK_HOLE) {
+		const uint32_t index = GATE_HOLE_INDEX(v);
+		const struct gate_grant *g;
+
+		if (index >= dp->nholes)
+			return true;
+		g = &dp->grants[index];
+		/* A TCP hole's handshakes that led nowhere leave entries too: the path knows which. */
+		return load64(&g->id) != (v & ~(3ull << 62)) || now >= g->expires || g->proto == IPPROTO_TCP;
+	}
+	return true;
+}
+
+/* Walks a part of a hash table and hands what looks expired to gate_reap, which decides. */
+static void walk(struct gate_dp *dp, enum gate_reap_what what, int fd, size_t key_size, size_t value_size, uint64_t now)
+{
+	static _Alignas(16) uint8_t keys[BATCH * sizeof(struct gate_key)], values[BATCH * sizeof(struct gate_flow)];
+	struct gate_reap r = {.what = what};
+	struct gate_key k;
+
+	for (unsigned b = 0; b < BATCHES_PER_SWEEP; b++) {
+		uint32_t n = BATCH, next;
+		int rc = bpf_map_lookup_batch(fd, dp->cursor[what].going ? &dp->cursor[what].token : NULL, &next, keys, values, &n, NULL);
+		bool end = rc < 0;
+
+		if (rc < 0 && errno != ENOENT) {
+			/* A bucket longer than the batch: begin anew; another boundary will do. */
+			dp->cursor[what].going = false;
+			break;
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			const uint8_t *key = keys + i * key_size, *value = values + i * value_size;
+
+			memset(&k, 0, sizeof(k));
+			if (what == GATE_REAP_FLOWS) {
+				memcpy(&k, key, sizeof(k));
+				if (!flow_over(dp, (const struct gate_flow *)(const void *)value, now))
+					continue;
+			} else if (what == GATE_REAP_MAPPINGS) {
+				const struct gate_end *e = (const void *)key;
+				const struct gate_mapping *m = (const void *)value;
+
+				if (m->expires != GATE_MAPPING_DEAD && now <= m->expires + GATE_REAP_GRACE_NS)
+					continue;
+				k.local_ip = e->ip;
+				k.local_port = e->port;
+				k.proto = e->proto;
+			} else {
+				uint64_t v;
+
+				memcpy(&k, key, sizeof(k));
+				memcpy(&v, value, sizeof(v));
+				if (!back_over(dp, v, now))
+					continue;
+			}
+			reap_add(dp, &r, &k);
+		}
+		dp->cursor[what].going = !end;
+		dp->cursor[what].token = next;
+		if (end)
+			break;
+	}
+	reap(dp, &r);
+}
+
+static void walk_services(struct gate_dp *dp, uint64_t now)
+{
+	static struct gate_end keys[BATCH];
+	static struct gate_service values[BATCH];
+	const uint32_t what = 0;
+	uint32_t n = BATCH, next;
+	int rc = bpf_map_lookup_batch(dp->services_fd, dp->cursor[what].going ? &dp->cursor[what].token : NULL, &next, keys, values, &n,
+				      NULL);
+
+	if (rc < 0 && errno != ENOENT)
+		n = 0;
+	for (uint32_t i = 0; i < n; i++)
+		if (now > values[i].until + SERVICE_KEPT_NS)
+			bpf_map_delete_elem(dp->services_fd, &keys[i]);
+	dp->cursor[what].going = rc == 0;
+	dp->cursor[what].token = next;
+}
+
+void gate_sweep_holes(struct gate_dp *dp, uint64_t now_ms, uint32_t look, uint32_t read)
+{
+	const uint64_t now = now_ms * GATE_NS_PER_MS;
+
+	for (uint32_t i = 0; i < look && i < dp->nholes && read > 0; i++) {
+		const uint32_t at = dp->hole_cursor;
+		const struct gate_grant *g = &dp->grants[at];
+
+		dp->hole_cursor = (at + 1) % dp->nholes;
+		if (load64(&g->id) == 0)
+			continue;
+		if (g->proto == IPPROTO_TCP || g->idle_ns != 0)
+			read--;
+		if (gate_hole_over(dp, at, now))
+			gate_grant_close(dp, at, now_ms);
+	}
+}
+
+void gate_sweep_ports(struct gate_dp *dp, uint32_t look)
+{
+	for (uint32_t i = 0; i < look && i < dp->nports; i++) {
+		const uint32_t at = dp->port_cursor, slot = (at >> 16) / GATE_PROTOS, proto = (at >> 16) % GATE_PROTOS;
+		struct gate_port *p = &dp->ports[at];
+		uint64_t owner = load64(&p->owner);
+		bool keep = false;
+
+		dp->port_cursor = (at + 1) % dp->nports;
+		/* The path takes a port before it writes the mapping: what a look finds between the two must be there at the next one. Only
+		 * holes, which this process alone opens, are certain at once. */
+		if (owner == 0 || GATE_OWNER_KIND(owner) != GATE_OWNER_HOLE)
+			continue;
+		if (GATE_HOLE_INDEX(owner) < dp->nholes) {
+			const struct gate_grant *g = &dp->grants[GATE_HOLE_INDEX(owner)];
+
+			keep = load64(&g->id) != 0 && g->public_ip == dp->meta->public_ip[slot] && ntohs(g->public_port) == (at & 0xffff) &&
+			       (g->proto == IPPROTO_TCP ? GATE_P_TCP : GATE_P_UDP) == (int)proto;
+		}
+		if (!keep)
+			swap64(&p->owner, owner, 0);
+	}
+}
+
+void gate_dp_sweep(struct gate_dp *dp, uint64_t now_ms)
+{
+	const uint64_t now = now_ms * GATE_NS_PER_MS;
+
+	gate_sweep_holes(dp, now_ms, HOLES_PER_SWEEP, READS_PER_SWEEP);
+	gate_sweep_ports(dp, PORTS_PER_SWEEP);
+	walk(dp, GATE_REAP_FLOWS, dp->flows_fd, sizeof(struct gate_key), sizeof(struct gate_flow), now);
+	walk(dp, GATE_REAP_MAPPINGS, dp->mappings_fd, sizeof(struct gate_end), sizeof(struct gate_mapping), now);
+	walk(dp, GATE_REAP_BACK, dp->back_fd, sizeof(struct gate_key), sizeof(uint64_t), now);
+	walk_services(dp, now);
+	if (now_ms - dp->neighbours_ms >= CONFIRM_EVERY_MS) {
+		dp->neighbours_ms = now_ms;
+		gate_neighbours_confirm(dp->neighbours);
+	}
+}

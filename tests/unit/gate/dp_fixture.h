@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/** \file A gate in a network namespace of the test's own, and packets for it. One packet is described once; what should come out is built
+ * from the same description with checksums computed in full, so that incremental ones are checked against something else. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gate/path.h"
+
+#define FX_PUBLIC  "198.18.3.2"
+#define FX_GATEWAY "198.18.3.1"
+#define FX_SERVICE "198.18.100.2"
+#define FX_CONTROL "198.18.100.1"
+#define FX_CLIENT  "198.18.4.2"
+#define FX_OTHER   "198.18.5.2"
+#define FX_FRAME   2048
+
+enum fx_flag { FX_NO_CSUM = 1 };
+
+struct fx_packet {
+	const char *src, *dst;
+	uint16_t sport, dport; /* ICMP echo: sport is the id */
+	uint8_t proto;         /* IPPROTO_UDP when 0 */
+	uint8_t ttl;           /* 64 when 0 */
+	uint8_t flags;         /* TCP */
+	uint8_t fx;            /* enum fx_flag */
+	uint8_t icmp_type;
+	uint16_t window;
+	uint32_t seq, ack;
+	const uint8_t *option; /* TCP */
+	size_t noption;
+	const uint8_t *payload;
+	size_t n;
+};
+
+/** False when not root: the test is skipped. Ends the process when something does not work. */
+bool fx_up(void);
+void fx_down(void);
+/** The configuration that fx_open uses; change it before. */
+extern struct gate_config fx_config;
+void fx_open(void);  /* gate_dp_open; asserts */
+void fx_close(void); /* gate_dp_close: leaves the pins */
+void fx_remove(void);
+extern struct gate_dp *fx_dp;
+
+/** Builds the frame as it arrives on (received) or leaves from (sent) a side. \return its length. */
+size_t fx_arriving(int side, const struct fx_packet *p, uint8_t *out);
+size_t fx_leaving(int side, const struct fx_packet *p, uint8_t *out);
+
+/** Runs the side's program over a frame. \return its verdict. */
+int fx_run(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *nout);
+
+/** A packet in, and the exact bytes that come out of the other side. */
+void fx_expect_out(int side, const struct fx_packet *in, const struct fx_packet *out);
+/** A packet in, dropped for this reason, counted once. */
+void fx_expect_drop(int side, const struct fx_packet *in, const char *reason);
+void fx_expect_frame_drop(int side, const uint8_t *frame, size_t n, const char *reason);
+/** A packet in that leaves; what left, with its source and source port. */
+void fx_passes(int side, const struct fx_packet *in, uint8_t *out, size_t *nout);
+uint16_t fx_sport(const uint8_t *frame);
+uint64_t fx_counter(const char *name);
+
+/** An OPEN with sane values for the rest. */
+struct gate_request fx_open_request(uint8_t proto, uint16_t port, const char *remote);
+struct gate_reply fx_apply(const struct gate_request *r);
+struct gate_reply fx_apply_op(uint8_t op, uint64_t hole, uint32_t lifetime_s);
+struct gate_grant *fx_grant(uint64_t hole);
+/** payload || counter || MAC into out; returns the length. */
+size_t fx_seal(const uint8_t key[16], uint64_t counter, const uint8_t *payload, size_t n, uint8_t *out);
+void fx_addr(struct wn_addr *a, const char *ip, uint16_t port);
