@@ -101,6 +101,24 @@ static int refuse_existing(const char *dir, const char *const *names, size_t n)
 	return 0;
 }
 
+/* Makes the folder 0700, and what leads there as others have it. */
+static int make_folder(const char *dir)
+{
+	char path[PATH_CAP];
+	size_t n = strlen(dir);
+
+	if (n == 0 || n >= sizeof(path))
+		return n == 0 ? -ENOENT : -ENAMETOOLONG;
+	memcpy(path, dir, n + 1);
+	for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+		*slash = 0;
+		if (slash[1] != 0 && mkdir(path, 0755) != 0 && errno != EEXIST)
+			return -errno;
+		*slash = '/';
+	}
+	return mkdir(dir, 0700) == 0 || errno == EEXIST ? 0 : -errno;
+}
+
 static int init(const char *role, const char *dir)
 {
 	char key[32], crt[32];
@@ -114,8 +132,9 @@ static int init(const char *role, const char *dir)
 
 	snprintf(key, sizeof(key), "%s.key", role);
 	snprintf(crt, sizeof(crt), "%s.crt", role);
-	if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-		return fail(dir, -errno);
+	rc = make_folder(dir);
+	if (rc < 0)
+		return fail(dir, rc);
 	if (stat(dir, &st) != 0)
 		return fail(dir, -errno);
 	if (!S_ISDIR(st.st_mode))

@@ -52,19 +52,44 @@ static const char *connected(const json_t *o)
 	return json_is_true(json_object_get(o, "connected")) ? "connected" : "NOT CONNECTED";
 }
 
+static void print_feed(const json_t *feed, const char *more)
+{
+	if (json_is_object(feed))
+		printf(LABEL "sequence %llu, epoch %llu%s\n", "feed", (unsigned long long)call_number(feed, "seq"),
+		       (unsigned long long)call_number(feed, "epoch"), more);
+}
+
+/* How long ago a front has heard that its copy of the users is current. */
+static const char *heard(const json_t *o, char *buf, size_t cap)
+{
+	char age[32];
+
+	if (!json_is_integer(json_object_get(o, "age_s")) || json_integer_value(json_object_get(o, "age_s")) < 0)
+		snprintf(buf, cap, ", never heard");
+	else
+		snprintf(buf, cap, ", heard %s ago", call_duration(call_number(o, "age_s"), age, sizeof(age)));
+	return buf;
+}
+
 static void print_front(const json_t *a)
 {
-	const json_t *feed = json_object_get(a, "feed");
-	char text[256];
+	const json_t *agents = json_object_get(a, "agents");
+	char text[256], age[64];
 	json_t *agent;
 	size_t i;
 
-	json_array_foreach(json_object_get(a, "agents"), i, agent)
-		printf(LABEL "%s %s\n", "agent", call_text(json_object_get(agent, "domain"), text, sizeof(text)), connected(agent));
-	if (json_is_object(feed))
-		printf(LABEL "sequence %llu, epoch %llu, heard %s ago\n", "feed", (unsigned long long)call_number(feed, "seq"),
-		       (unsigned long long)call_number(feed, "epoch"), call_duration(call_number(feed, "age_s"), text, sizeof(text)));
+	json_array_foreach(agents, i, agent)
+	{
+		printf(LABEL "%s %s", "agent", call_text(json_object_get(agent, "domain"), text, sizeof(text)), connected(agent));
+		if (json_object_get(agent, "users") != NULL)
+			printf(", %llu users, sequence %llu%s", (unsigned long long)call_number(agent, "users"),
+			       (unsigned long long)call_number(agent, "seq"), heard(agent, age, sizeof(age)));
+		putchar('\n');
+	}
+	if (json_array_size(agents) <= 1)
+		print_feed(json_object_get(a, "feed"), heard(json_object_get(a, "feed"), age, sizeof(age)));
 	print_counts("outcomes", json_object_get(a, "outcomes"));
+	print_counts("dropped", json_object_get(a, "relay"));
 }
 
 static void print_agent(const json_t *a)
@@ -80,6 +105,7 @@ static void print_agent(const json_t *a)
 		       connected(front), (unsigned long long)call_number(front, "seq"));
 	if (json_is_object(gate))
 		printf(LABEL "%s\n", "gate", connected(gate));
+	print_feed(json_object_get(a, "feed"), "");
 	if (json_object_get(a, "calls") != NULL)
 		printf(LABEL "%llu now, %llu since the start\n", "calls", (unsigned long long)call_number(a, "calls"),
 		       (unsigned long long)call_number(a, "calls_total"));
@@ -88,8 +114,16 @@ static void print_agent(const json_t *a)
 
 static void print_gate(const json_t *a)
 {
+	char text[256];
+	json_t *tenant;
+	size_t i;
+
+	json_array_foreach(json_object_get(a, "tenants"), i, tenant)
+		printf(LABEL "%s, %llu agents connected\n", "tenant", call_text(json_object_get(tenant, "name"), text, sizeof(text)),
+		       (unsigned long long)call_number(tenant, "agents"));
 	print_text("holes", json_object_get(a, "holes"));
 	print_text("flows", json_object_get(a, "flows"));
+	print_counts("answers", json_object_get(a, "answers"));
 	print_counts("passed", json_object_get(a, "passed"));
 	print_counts("dropped", json_object_get(a, "drops"));
 }

@@ -16,6 +16,12 @@ static const char *agent_socket(const struct call_options *o)
 	return o->socket != NULL ? o->socket : CALL_SOCKET_AGENT;
 }
 
+static void print_closed(const json_t *answer)
+{
+	if (call_number(answer, "closed") > 0)
+		printf("%llu closed\n", (unsigned long long)call_number(answer, "closed"));
+}
+
 /* Says on stderr what stdout, which scripts read, must not carry. */
 static void print_confirmed(const char *name, const json_t *answer)
 {
@@ -48,6 +54,7 @@ static int user_del(const struct call_options *o)
 
 	if (call_daemon("user del", agent_socket(o), json_pack("{s:s,s:s}", "cmd", "user-del", "name", o->args[0]), &answer) != 0)
 		return 1;
+	print_closed(answer);
 	print_confirmed("user del", answer);
 	json_decref(answer);
 	return 0;
@@ -151,8 +158,9 @@ int cmd_kick(int argc, char **argv)
 		return rc < 0 ? 2 : 0;
 	if (call_daemon("kick", agent_socket(&o), json_pack("{s:s,s:s}", "cmd", "kick", "user", o.args[0]), &answer) != 0)
 		return 1;
-	if (json_is_integer(json_object_get(answer, "closed")))
-		printf("%llu closed\n", (unsigned long long)call_number(answer, "closed"));
+	if (call_number(answer, "closed") == 0)
+		fprintf(stderr, "walnut kick: %s has nothing open\n", o.args[0]);
+	print_closed(answer);
 	json_decref(answer);
 	return 0;
 }

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/ctl.h"
+#include "console/verbs.h"
+#include "peer/peer.h"
+
+static char dir[64], sock[96];
+static char out[65536], err[65536]; /* what the last verb printed */
+
+static void slurp(const char *name, char *buf, size_t cap)
+{
+	char path[96];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = read(fd, buf, cap - 1);
+	assert_true(n >= 0);
+	buf[n] = 0;
+	close(fd);
+	unlink(path);
+}
+
+static int divert(FILE *f, int fd, const char *name)
+{
+	char path[96];
+	int saved, to;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fflush(f);
+	saved = dup(fd);
+	to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	dup2(to, fd);
+	close(to);
+	return saved;
+}
+
+static void restore(FILE *f, int fd, int saved)
+{
+	fflush(f);
+	dup2(saved, fd);
+	close(saved);
+}
+
+/* Runs a verb with the words of `line`; @ stands for the scratch folder. */
+static int run(int (*verb)(int, char **), const char *line)
+{
+	char words[1024], *argv[16], *save = NULL;
+	size_t n = 0;
+	int argc = 0, rc, o, e;
+
+	for (const char *p = line; *p != 0 && n < sizeof(words) - sizeof(dir); p++)
+		if (*p == '@')
+			n += (size_t)snprintf(words + n, sizeof(words) - n, "%s", dir);
+		else
+			words[n++] = *p;
+	words[n] = 0;
+	for (char *w = strtok_r(words, " ", &save); w != NULL; w = strtok_r(NULL, " ", &save))
+		argv[argc++] = w;
+	argv[argc] = NULL;
+	o = divert(stdout, 1, "out");
+	e = divert(stderr, 2, "err");
+	rc = verb(argc, argv);
+	restore(stdout, 1, o);
+	restore(stderr, 2, e);
+	slurp("out", out, sizeof(out));
+	slurp("err", err, sizeof(err));
+	return rc;
+}
+
+static void one_line_of_error(void)
+{
+	assert_true(err[0] != 0);
+	assert_ptr_equal(strchr(err, '\n'), err + strlen(err) - 1);
+}
+
+static mode_t mode_of(const char *name)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return stat(path, &st) == 0 ? st.st_mode & 07777 : 0;
+}
+
+static void forget(const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	assert_int_equal(remove(path), 0);
+}
+
+static void keys(void **state)
+{
+	char made[1024];
+	struct peer_pin pin;
+
+	(void)state;
+	umask(022);
+	assert_int_equal(run(cmd_keys, "keys init front @/etc/keys"), 0);
+	assert_int_equal(strncmp(out, "pin: sha256:", 12), 0);
+	assert_null(strstr(out, "signing_key"));
+	assert_int_equal(mode_of("etc"), 0755);
+	assert_int_equal(mode_of("etc/keys"), 0700);
+	assert_int_equal(mode_of("etc/keys/front.key"), 0600);
+	assert_int_equal(mode_of("etc/keys/front.crt"), 0644);
+	assert_int_equal(mode_of("etc/keys/tenant.sign"), 0);
+
+	assert_int_equal(run(cmd_keys, "keys init agent @/etc/keys"), 0);
+	assert_int_equal(peer_pin_parse(span_of(out + 5, strcspn(out + 5, "\n")), &pin), 0);
+	assert_non_null(strstr(out, "\nsigning_key: ed25519:"));
+	assert_int_equal(mode_of("etc/keys/tenant.sign"), 0600);
+	assert_int_equal(mode_of("etc/keys/tenant.route"), 0600);
+	memcpy(made, out, sizeof(made));
+	assert_int_equal(run(cmd_keys, "keys show agent @/etc/keys"), 0);
+	assert_string_equal(out, made);
+
+	/* Nothing is overwritten, whichever part of it is there. */
+	assert_int_equal(run(cmd_keys, "keys init agent @/etc/keys"), 2);
+	one_line_of_error();
+	forget("etc/keys/agent.key");
+	assert_int_equal(run(cmd_keys, "keys init agent @/etc/keys"), 2);
+	forget("etc/keys/agent.crt");
+	assert_int_equal(run(cmd_keys, "keys init agent @/etc/keys"), 2);
+	assert_non_null(strstr(err, "tenant.sign is there already"));
+	assert_int_equal(mode_of("etc/keys/agent.key"), 0);
+	forget("etc/keys/tenant.sign");
+	assert_int_equal(run(cmd_keys, "keys init agent @/etc/keys"), 2);
+	assert_non_null(strstr(err, "tenant.route is there already"));
+	forget("etc/keys/tenant.route");
+	assert_int_equal(run(cmd_keys, "keys init agent @/etc/keys"), 0);
+	assert_string_not_equal(out, made);
+	memcpy(made, out, sizeof(made));
+
+	/* A secret that others may read shows nothing, not even its public half. */
+	chmod(dir, 0700);
+	{
+		char path[128];
+
+		snprintf(path, sizeof(path), "%s/etc/keys/tenant.sign", dir);
+		chmod(path, 0640);
+		assert_int_equal(run(cmd_keys, "keys show agent @/etc/keys"), 2);
+		assert_string_equal(out, "");
+		one_line_of_error();
+		snprintf(path, sizeof(path), "%s/etc/keys", dir);
+		chmod(path, 0770);
+		assert_int_equal(run(cmd_keys, "keys init gate @/etc/keys"), 2);
+		assert_non_null(strstr(err, "others may write"));
+		chmod(path, 0700);
+	}
+	assert_int_equal(run(cmd_keys, "keys show gate @/etc/keys"), 2);
+	one_line_of_error();
+	assert_int_equal(run(cmd_keys, "keys init broker @/etc/keys"), 2);
+	assert_int_equal(run(cmd_keys, "keys make gate @/etc/keys"), 2);
+	assert_int_equal(run(cmd_keys, "keys init gate"), 2);
+	assert_int_equal(run(cmd_keys, "keys --frob init gate @"), 2);
+	assert_non_null(strstr(err, "--frob"));
+	assert_int_equal(run(cmd_keys, "keys --help"), 0);
+	forget("etc/keys/front.key");
+	forget("etc/keys/front.crt");
+	forget("etc/keys/agent.key");
+	forget("etc/keys/agent.crt");
+	forget("etc/keys/tenant.sign");
+	forget("etc/keys/tenant.route");
+	forget("etc/keys");
+	forget("etc");
+}
+
+/* A daemon of our own, on a thread: gives `answer` and keeps the request. */
+static uv_loop_t loop;
+static uv_async_t stopper;
+static struct ctl_server *server;
+static pthread_t thread;
+static json_t *answer, *request;
+
+static json_t *handle(const json_t *r, void *arg)
+{
+	(void)arg;
+	json_decref(request);
+	request = json_deep_copy(r);
+	return json_incref(answer);
+}
+
+static void stop(uv_async_t *a)
+{
+	ctl_close(server);
+	uv_close((uv_handle_t *)a, NULL);
+}
+
+static void *serve(void *arg)
+{
+	uv_run(&loop, UV_RUN_DEFAULT);
+	return arg;
+}
+
+static int start_daemon(void **state)
+{
+	(void)state;
+	uv_loop_init(&loop);
+	uv_async_init(&loop, &stopper, stop);
+	if (ctl_listen(&loop, sock, handle, NULL, &server) != 0)
+		return -1;
+	return pthread_create(&thread, NULL, serve, NULL);
+}
+
+static int stop_daemon(void **state)
+{
+	(void)state;
+	uv_async_send(&stopper);
+	pthread_join(thread, NULL);
+	json_decref(answer);
+	json_decref(request);
+	answer = request = NULL;
+	return uv_loop_close(&loop);
+}
+
+static void will_answer(const char *text)
+{
+	json_decref(answer);
+	answer = json_loads(text, 0, NULL);
+	assert_non_null(answer);
+}
+
+static void asked(const char *text)
+{
+	json_t *want = json_loads(text, 0, NULL);
+
+	assert_non_null(want);
+	assert_true(json_equal(want, request));
+	json_decref(want);
+}
+
+static void users(void **state)
+{
+	(void)state;
+	will_answer("{\"ok\":true,\"enrolment\":\"walnut1:abc\",\"fronts\":{\"confirmed\":2,\"of\":2}}");
+	assert_int_equal(run(cmd_user, "user add alice --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"user-add\",\"name\":\"alice\",\"md5\":false}");
+	assert_string_equal(out, "walnut1:abc\n");
+	assert_string_equal(err, "");
+	will_answer("{\"ok\":true,\"enrolment\":\"walnut1:abc\",\"fronts\":{\"confirmed\":1,\"of\":2}}");
+	assert_int_equal(run(cmd_user, "user add --socket=@/d.sock --md5 bob"), 0);
+	asked("{\"cmd\":\"user-add\",\"name\":\"bob\",\"md5\":true}");
+	assert_string_equal(out, "walnut1:abc\n");
+	assert_non_null(strstr(err, "1 of 2 fronts"));
+
+	will_answer("{\"ok\":true,\"closed\":3,\"fronts\":{\"confirmed\":2,\"of\":2}}");
+	assert_int_equal(run(cmd_user, "user del alice --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"user-del\",\"name\":\"alice\"}");
+	assert_string_equal(out, "3 closed\n");
+
+	will_answer("{\"ok\":true,\"users\":[{\"name\":\"a\\u001b[2Jb\",\"created\":0},{\"name\":\"carol\",\"created\":1700000000}]}");
+	assert_int_equal(run(cmd_user, "user list --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"user-list\"}");
+	assert_non_null(strstr(out, "a?[2Jb"));
+	assert_null(strchr(out, 0x1b));
+	assert_non_null(strstr(out, "2023-11-14 22:13:20Z"));
+	assert_int_equal(run(cmd_user, "user list --json --socket @/d.sock"), 0);
+	assert_non_null(strstr(out, "\"carol\""));
+
+	will_answer("{\"ok\":false,\"error\":\"no such\\nuser\"}");
+	assert_int_equal(run(cmd_user, "user del zoe --socket @/d.sock"), 1);
+	assert_string_equal(err, "walnut user del: no such?user\n");
+	assert_string_equal(out, "");
+
+	assert_int_equal(run(cmd_user, "user"), 2);
+	assert_int_equal(run(cmd_user, "user frob"), 2);
+	assert_int_equal(run(cmd_user, "user add"), 2);
+	assert_int_equal(run(cmd_user, "user add a b"), 2);
+	assert_int_equal(run(cmd_user, "user del --md5 a"), 2);
+	assert_int_equal(run(cmd_user, "user --help"), 0);
+	assert_int_equal(run(cmd_user, "user add --help"), 0);
+}
+
+static void sessions_and_kick(void **state)
+{
+	(void)state;
+	will_answer("{\"ok\":true,\"sessions\":[{\"user\":\"alice\",\"service\":\"ssh\",\"remote\":\"198.18.4.2:0\",\"public\":\"198.18.3."
+		    "2:40000\","
+		    "\"age_s\":3700}]}");
+	assert_int_equal(run(cmd_sessions, "sessions --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"sessions\"}");
+	assert_non_null(strstr(out, "alice"));
+	assert_non_null(strstr(out, "198.18.3.2:40000"));
+	assert_non_null(strstr(out, "1 h 1 min"));
+	will_answer("{\"ok\":true,\"sessions\":[]}");
+	assert_int_equal(run(cmd_sessions, "sessions --socket @/d.sock"), 0);
+	assert_string_equal(out, "");
+	will_answer("{\"ok\":true,\"closed\":1}");
+	assert_int_equal(run(cmd_kick, "kick alice --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"kick\",\"user\":\"alice\"}");
+	assert_string_equal(out, "1 closed\n");
+	assert_int_equal(run(cmd_kick, "kick --socket @/d.sock"), 2);
+	assert_int_equal(run(cmd_kick, "kick a b"), 2);
+	assert_int_equal(run(cmd_sessions, "sessions x"), 2);
+}
+
+static void status(void **state)
+{
+	(void)state;
+	will_answer("{\"ok\":true,\"role\":\"front\",\"version\":\"0.1.0\",\"uptime_s\":59,\"outcomes\":{\"challenge\":12,\"replay\":0},"
+		    "\"users\":5,"
+		    "\"agents\":[{\"domain\":\"example.org\",\"connected\":true}],\"feed\":{\"seq\":7,\"epoch\":20781,\"age_s\":3},"
+		    "\"link\":{\"sip_bytes\":10,\"feed_bytes\":20,\"heartbeat_bytes\":30}}");
+	assert_int_equal(run(cmd_status, "status --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"status\"}");
+	assert_int_equal(strncmp(out, "front 0.1.0, up 59 s\n", 21), 0);
+	assert_non_null(strstr(out, "challenge 12"));
+	assert_null(strstr(out, "replay"));
+	assert_non_null(strstr(out, "example.org connected"));
+	assert_non_null(strstr(out, "sequence 7, epoch 20781, heard 3 s ago"));
+	assert_int_equal(run(cmd_status, "status --json --socket @/d.sock"), 0);
+	assert_non_null(strstr(out, "\"replay\": 0"));
+
+	will_answer("{\"ok\":true,\"role\":\"agent\",\"domain\":\"example.org\",\"fronts\":[{\"address\":\"198.18.1.2:7061\",\"connected\":"
+		    "false,\"seq\":0}],"
+		    "\"gate\":{\"connected\":true},\"users\":2,\"calls\":1,\"calls_total\":9,\"counters\":{},\"link\":{\"gate_bytes\":5}}");
+	assert_int_equal(run(cmd_status, "status --socket @/d.sock"), 0);
+	assert_non_null(strstr(out, "198.18.1.2:7061 NOT CONNECTED"));
+	assert_non_null(strstr(out, "1 now, 9 since the start"));
+	assert_non_null(strstr(out, "gate_bytes 5"));
+
+	will_answer("{\"ok\":true,\"role\":\"gate\",\"drops\":{\"no_match\":4},\"passed\":{\"in\":3},\"holes\":2,\"flows\":8,\"link\":{}}");
+	assert_int_equal(run(cmd_status, "status --socket @/d.sock"), 0);
+	assert_non_null(strstr(out, "no_match 4"));
+
+	/* Anything a daemon may say is survived. */
+	will_answer("{\"ok\":true,\"role\":3,\"users\":{},\"outcomes\":[],\"agents\":7}");
+	assert_int_equal(run(cmd_status, "status --socket @/d.sock"), 0);
+	will_answer("{\"ok\":true,\"role\":\"front\",\"users\":{},\"outcomes\":[],\"agents\":[1,{}],\"feed\":[],\"link\":\"\"}");
+	assert_int_equal(run(cmd_status, "status --socket @/d.sock"), 0);
+	assert_int_equal(run(cmd_status, "status --socket @/none"), 1);
+	one_line_of_error();
+	assert_non_null(strstr(err, "no daemon answers"));
+	assert_int_equal(run(cmd_status, "status --socket"), 2);
+	assert_int_equal(run(cmd_status, "status x"), 2);
+}
+
+static void write_file(const char *text)
+{
+	char path[96];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/file.yaml", dir);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void check(void **state)
+{
+	(void)state;
+	write_file("outside: { interface: wan, addresses: [198.18.3.2] }\n"
+		   "inside: { interface: lan }\n"
+		   "control: 198.18.100.1:7443\nkeys: /etc/walnut/keys\n"
+		   "tenants:\n  - { name: example.org, agent_pin: \"sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\",\n"
+		   "      prefixes: [198.18.100.0/24] }\n");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 0);
+	assert_non_null(strstr(out, "a good gate file"));
+	write_file("outside: { interface: wan, addresses: [198.18.3.2] }\ncontroll: 198.18.100.1:7443\n");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 2);
+	one_line_of_error();
+	assert_non_null(strstr(err, "file.yaml:2: controll: unknown key"));
+	write_file("what: ever\n");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 2);
+	one_line_of_error();
+	write_file("outside: [\n");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 2);
+	one_line_of_error();
+	forget("file.yaml");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 2);
+	one_line_of_error();
+	assert_int_equal(run(cmd_check, "check"), 2);
+	assert_int_equal(run(cmd_check, "check a b"), 2);
+}
+
+static int make_dir(void **state)
+{
+	(void)state;
+	snprintf(dir, sizeof(dir), "/tmp/walnut-console-XXXXXX");
+	if (mkdtemp(dir) == NULL)
+		return -1;
+	snprintf(sock, sizeof(sock), "%s/d.sock", dir);
+	return 0;
+}
+
+static int remove_dir(void **state)
+{
+	(void)state;
+	return rmdir(dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(keys),
+		cmocka_unit_test_setup_teardown(users, start_daemon, stop_daemon),
+		cmocka_unit_test_setup_teardown(sessions_and_kick, start_daemon, stop_daemon),
+		cmocka_unit_test_setup_teardown(status, start_daemon, stop_daemon),
+		cmocka_unit_test(check),
+	};
+
+	return cmocka_run_group_tests_name("console", tests, make_dir, remove_dir);
+}
