@@ -15,8 +15,9 @@ _Static_assert(B64URL_LEN(SECRET_BYTES) <= USER_SECRET_MAX, "a secret fits its r
 
 /* An answer that waits until the fronts have confirmed. */
 struct waiting {
-	struct ctl_pending *pending;
+	struct ctl_pending *pending; /* NULL while the handler still runs */
 	json_t *answer;
+	bool done;
 };
 
 static void confirmed(unsigned n, unsigned of, void *arg)
@@ -24,6 +25,9 @@ static void confirmed(unsigned n, unsigned of, void *arg)
 	struct waiting *w = arg;
 
 	json_object_set_new(w->answer, "fronts", json_pack("{s:i, s:i}", "confirmed", (int)n, "of", (int)of));
+	w->done = true;
+	if (w->pending == NULL)
+		return;
 	ctl_answer(w->pending, w->answer);
 	free(w);
 }
@@ -31,22 +35,26 @@ static void confirmed(unsigned n, unsigned of, void *arg)
 /* Takes the reference. Answers when all connected fronts hold the chain's head, or after two seconds. */
 static json_t *answer_when_confirmed(struct agent *a, json_t *answer)
 {
-	struct waiting *w = malloc(sizeof(*w));
+	struct waiting *w = calloc(1, sizeof(*w));
 	uint64_t now = wn_now_ms();
 	struct update_head head;
 
 	if (w == NULL)
 		return answer;
-	chain_head(a->chain, &head);
 	w->answer = answer;
-	w->pending = ctl_defer(a->ctl);
-	if (w->pending == NULL) {
+	agent_after_publish(a);
+	chain_head(a->chain, &head);
+	if (publish_wait(a->publish, now, head.seq, now + CONFIRM_MS, confirmed, w) < 0 || w->done) {
 		free(w);
 		return answer;
 	}
-	if (publish_wait(a->publish, now, head.seq, now + CONFIRM_MS, confirmed, w) < 0)
-		confirmed(0, 0, w);
-	agent_after_publish(a);
+	w->pending = ctl_defer(a->ctl);
+	if (w->pending == NULL) {
+		publish_forget(a->publish, w);
+		free(w);
+		return answer;
+	}
+	agent_after_publish(a); /* the deadline is on its clock */
 	return NULL;
 }
 

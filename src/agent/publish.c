@@ -366,3 +366,16 @@ int publish_wait(struct publish *p, uint64_t now_ms, uint64_t seq, uint64_t dead
 	check_waiters(p, now_ms);
 	return 0;
 }
+
+void publish_forget(struct publish *p, const void *arg)
+{
+	for (struct waiter **at = &p->waiters; *at != NULL; at = &(*at)->next) {
+		struct waiter *w = *at;
+
+		if (w->arg == arg) {
+			*at = w->next;
+			free(w);
+			return;
+		}
+	}
+}

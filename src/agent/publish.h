@@ -41,3 +41,5 @@ bool publish_held(const struct publish *p, unsigned front, struct update_head *o
 /** Calls back once when all registered fronts hold `seq` or later, or at the deadline: how many do, of how many. May call back at once. */
 typedef void (*publish_done)(unsigned confirmed, unsigned of, void *arg);
 int publish_wait(struct publish *p, uint64_t now_ms, uint64_t seq, uint64_t deadline_ms, publish_done cb, void *arg);
+/** Takes back a publish_wait that has not called back. */
+void publish_forget(struct publish *p, const void *arg);

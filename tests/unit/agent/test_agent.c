@@ -627,6 +627,35 @@ static void test_unconfirmed(void **state)
 	json_decref(o);
 }
 
+/* The agent serves its operator before anybody else is there. */
+static void test_alone(void **state)
+{
+	char secret[64];
+	json_t *o;
+
+	(void)state;
+	wait_for(all_connected());
+	stop_agent();
+	fake_front_down(&fronts[0]);
+	fake_front_down(&fronts[1]);
+	fake_gate_down(&gate);
+	start_agent();
+	add_user("alice", secret);
+	o = command("{\"cmd\":\"user-del\",\"name\":\"alice\"}");
+	assert_true(json_is_true(json_object_get(o, "ok")));
+	assert_int_equal(number(o, "fronts", "of"), 0);
+	json_decref(o);
+	add_user("bob", secret);
+	/* any order of starts */
+	fronts[0].registers = fronts[1].registers = gate.lists = 0;
+	assert_int_equal(fake_gate_listen(&gate), 0);
+	assert_int_equal(fake_front_listen(&fronts[1]), 0);
+	assert_int_equal(fake_front_listen(&fronts[0]), 0);
+	wait_for(all_connected());
+	wait_for(has_user(0, "bob", secret) && has_user(1, "bob", secret));
+	assert_false(has_user(0, "alice", secret));
+}
+
 /* A front with another key is not spoken to. */
 static void test_wrong_pin(void **state)
 {
@@ -652,7 +681,7 @@ int main(void)
 		TEST(test_whole_path),   TEST(test_duplicate_invite), TEST(test_user_del),
 		TEST(test_restart),      TEST(test_gate_returns),     TEST(test_gate_restart_keeps_calls),
 		TEST(test_silent_front), TEST(test_garbage),          TEST(test_idle_link),
-		TEST(test_unconfirmed),  TEST(test_wrong_pin),
+		TEST(test_unconfirmed),  TEST(test_wrong_pin),        TEST(test_alone),
 	};
 
 	wn_log_init("test", WN_LOG_ERR);
