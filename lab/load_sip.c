@@ -83,6 +83,8 @@ static void fill(struct template *t, enum kind kind, int variant, const struct l
 		     "%s%s@%s\r\n"
 		     "CSeq: %s INVITE\r\n"
 		     "%s"
+		     "User-Agent: lab-load, as long as a user agent that wants its challenge to fit, for no challenge is longer than its "
+		     "request; ....................\r\n"
 		     "Contact: <sip:%s@%s:5060>\r\n"
 		     "%s"
 		     "Content-Type: application/sdp\r\n"

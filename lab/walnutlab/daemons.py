@@ -222,11 +222,12 @@ services:
         return answer.get("holes") or []
 
     def link_bytes(self):
-        """Application bytes on the agent's connections other than heartbeats, by its own count and by the fronts'."""
+        """Application bytes on the agent's connections other than heartbeats, by its own count and by that of fronts and gate."""
         own = (self.agent.status() or {}).get("link") or {}
         agent = sum(v for k, v in own.items() if not k.endswith("heartbeat_bytes"))
         fronts = 0
         for f in self.fronts:
             link = (f.status() or {}).get("link") or {}
             fronts += sum(v for k, v in link.items() if not k.endswith("heartbeat_bytes"))
-        return agent, fronts
+        link = (self.gate.status() or {}).get("link") or {}
+        return agent, fronts + link.get("bytes", 0)
