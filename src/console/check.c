@@ -4,12 +4,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/config.h"
 #include "base/config.h"
 #include "console/call.h"
 #include "console/verbs.h"
+#include "front/config.h"
 #include "gate/config.h"
 
 #define USAGE "check FILE"
+
+static int check_front(const char *file)
+{
+	struct front_config c;
+	int rc = front_config_load(file, &c);
+
+	if (rc == 0)
+		front_config_free(&c);
+	return rc;
+}
+
+static int check_agent(const char *file)
+{
+	struct agent_config c;
+	int rc = agent_config_load(file, &c);
+
+	if (rc == 0)
+		agent_config_free(&c);
+	return rc;
+}
 
 static int check_gate(const char *file)
 {
@@ -20,12 +42,14 @@ static int check_gate(const char *file)
 	return rc;
 }
 
-/* Whose file it is, told by keys that no other part's file has. */
+/* Whose file it is: the one of whose own keys, which no other part's file has, it has the most. */
 static const struct {
 	const char *role;
 	const char *keys[8];
 	int (*check)(const char *file);
 } part[] = {
+	{"front", {"listen", "agents", "threads", "nonce_lifetime_s", "nonce_ring_bits", "feed_max_age_s"}, check_front},
+	{"agent", {"domain", "database", "services", "fronts", "gate", "enrol_fronts"}, check_agent},
 	{"gate", {"outside", "inside", "control", "mappings", "flows"}, check_gate},
 };
 

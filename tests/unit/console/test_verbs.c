@@ -19,6 +19,8 @@
 #include "console/verbs.h"
 #include "peer/peer.h"
 
+#define PIN "sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+
 static char dir[64], sock[96];
 static char out[65536], err[65536]; /* what the last verb printed */
 
@@ -371,7 +373,7 @@ static void check(void **state)
 	write_file("outside: { interface: wan, addresses: [198.18.3.2] }\n"
 		   "inside: { interface: lan }\n"
 		   "control: 198.18.100.1:7443\nkeys: /etc/walnut/keys\n"
-		   "tenants:\n  - { name: example.org, agent_pin: \"sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\",\n"
+		   "tenants:\n  - { name: example.org, agent_pin: \"" PIN "\",\n"
 		   "      prefixes: [198.18.100.0/24] }\n");
 	assert_int_equal(run(cmd_check, "check @/file.yaml"), 0);
 	assert_non_null(strstr(out, "a good gate file"));
@@ -379,6 +381,24 @@ static void check(void **state)
 	assert_int_equal(run(cmd_check, "check @/file.yaml"), 2);
 	one_line_of_error();
 	assert_non_null(strstr(err, "file.yaml:2: controll: unknown key"));
+	write_file("listen: 198.18.1.2:5060\nagents: 198.18.1.2:7061\nkeys: /etc/walnut/keys\nsocket: /run/walnut/front.sock\n"
+		   "tenants:\n  - domain: example.org\n    agent_pin: \"" PIN "\"\n"
+		   "    signing_key: \"ed25519:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\"\n");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 0);
+	assert_non_null(strstr(out, "a good front file"));
+	write_file("listen: 198.18.1.2:5060\nagents: nowhere\nkeys: /k\nsocket: /s\ntenants: []\n");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 2);
+	one_line_of_error();
+	write_file("domain: example.org\nkeys: /etc/walnut/keys\ndatabase: /var/lib/walnut/users\nsocket: /run/walnut/agent.sock\n"
+		   "enrol_fronts: [198.18.1.2:5060]\ngate: { address: 198.18.100.1:7443, pin: \"" PIN "\" }\n"
+		   "fronts:\n  - { address: 198.18.1.2:7061, pin: \"" PIN "\" }\n"
+		   "services:\n  - { name: ssh, protocol: tcp, address: 198.18.100.2:22 }\n");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 0);
+	assert_non_null(strstr(out, "a good agent file"));
+	write_file("domain: example.org\nservices: none\n");
+	assert_int_equal(run(cmd_check, "check @/file.yaml"), 2);
+	one_line_of_error();
+	assert_non_null(strstr(err, "file.yaml:2: services: is \"none\"; must be a list"));
 	write_file("what: ever\n");
 	assert_int_equal(run(cmd_check, "check @/file.yaml"), 2);
 	one_line_of_error();
