@@ -32,15 +32,20 @@ struct digest_params {
 	bool stale;
 };
 
-/** Parses a header value that begins with the scheme "Digest". \return 0; -EINVAL malformed or a parameter twice; -ENOTSUP other scheme. */
+/** Parses a header value that begins with the scheme "Digest". \return 0; -EINVAL malformed or a parameter twice; -ENOTSUP other scheme.
+ * Texts are what stands between the quotes, escapes as they are. */
 int digest_parse(struct span value, struct digest_params *out);
+
+/** The same for Proxy-Authentication-Info (RFC 7615), whose value has no scheme in front; one that has it is understood. */
+int digest_parse_info(struct span value, struct digest_params *out);
 
 /** HA1 = H(user:realm:secret), digest_len(alg) bytes. With realm DOMAIN/EPOCH this is SK_ct of the paper's section 3.1. */
 int digest_ha1(struct digest_ctx *c, enum digest_alg alg, struct span user, struct span realm, struct span secret,
 	       uint8_t out[DIGEST_HASH_MAX]);
 
 /** The response in lower-case hex, 2 * digest_len characters, no NUL. `method` and `body` are those of the request; uri, nonce, nc, cnonce,
- * qop come from `p` literally. \return 0, -EINVAL when qop needs a missing cnonce or nc. */
+ * qop come from `p` literally. \return 0, -EINVAL when qop needs a missing cnonce or nc, when qop or
+ * algorithm is an unknown one, or nonce or uri is absent. */
 int digest_response(struct digest_ctx *c, const struct digest_params *p, const uint8_t *ha1, struct span method, struct span body,
 		    char out[DIGEST_HEX_MAX]);
 
