@@ -493,6 +493,51 @@ static void test_snapshot_rate(void **state)
 	assert_true(has(0, "u00999", epoch()));
 }
 
+/* A front that was away while an epoch's keys were appended gets them under the same cap. */
+static void test_rate_of_catching_up(void **state)
+{
+	uint64_t began;
+
+	(void)state;
+	keys_per_s = 100;
+	stop();
+	start(EPOCH_S);
+	connect_front(0);
+	connect_front(1);
+	add_many("u", 300);
+	run(20000);
+	lose(1);
+	unix_ms += EPOCH_S * 1000ull;
+	run(10000);
+	assert_true(has(0, "u00299", epoch() + 1));
+	began = counters.n[COUNT_feed_keys_sent];
+	connect_front(1);
+	run(1000);
+	assert_true(counters.n[COUNT_feed_keys_sent] - began <= 100 + 100 + 20);
+	run(2500);
+	assert_at_head(1);
+	assert_int_equal(counters.n[COUNT_feed_snapshots], 0);
+}
+
+/* Two fronts that need everything at once share it. */
+static void test_rate_is_shared(void **state)
+{
+	(void)state;
+	keys_per_s = 100;
+	run(100);
+	add_many("u", 250);
+	stop();
+	start(EPOCH_S);
+	counters.n[COUNT_feed_keys_sent] = 0;
+	connect_front(0);
+	connect_front(1);
+	run(2000);
+	assert_true(counters.n[COUNT_feed_keys_sent] <= 500);
+	run(10000);
+	assert_at_head(0);
+	assert_at_head(1);
+}
+
 /* An agent that stopped in the middle of a rotation begins it again. */
 static void test_rotation_resumes(void **state)
 {
@@ -620,6 +665,8 @@ int main(void)
 		TEST(test_rotation),
 		TEST(test_rotation_rate),
 		TEST(test_snapshot_rate),
+		TEST(test_rate_of_catching_up),
+		TEST(test_rate_is_shared),
 		TEST(test_rotation_resumes),
 		TEST(test_epoch_length_changed),
 		TEST(test_waiting),
