@@ -253,13 +253,18 @@ static void too_long_a_line(void **state)
 static void slow_clients(void **state)
 {
 	struct server *s = (struct server *)*state;
+	uint64_t t = wn_now_ms();
 	int fd[40];
+	char c;
 
 	for (int i = 0; i < 40; i++) {
 		fd[i] = raw_connect(s);
 		assert_true(send(fd[i], i % 2 != 0 ? "{\"cmd\":\"big\"}\n" : "{", i % 2 != 0 ? 14 : 1, MSG_NOSIGNAL) > 0);
 	}
 	json_decref(call(s, "status"));
+	/* Forty are more than it keeps: the oldest had to go, long before its deadline. */
+	assert_true(recv(fd[0], &c, 1, 0) <= 0);
+	assert_true(wn_now_ms() - t < 5000);
 	for (int i = 0; i < 40; i++)
 		close(fd[i]);
 }

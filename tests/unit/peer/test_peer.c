@@ -294,7 +294,7 @@ struct foreign {
 	struct wn_addr addr;
 	const char *crt, *key; /* NULL: none */
 	long max_version;
-	int connected, read;
+	int connected, read, resumable;
 	int done;
 };
 
@@ -320,6 +320,7 @@ static void foreign_run(uv_work_t *w)
 		f->connected = SSL_connect(ssl) == 1;
 		SSL_write(ssl, "hi", 2);
 		f->read = SSL_read(ssl, buf, sizeof(buf));
+		f->resumable = SSL_SESSION_is_resumable(SSL_get0_session(ssl));
 	}
 	SSL_free(ssl);
 	SSL_CTX_free(ctx);
@@ -371,6 +372,7 @@ static void tls_1_2(void **state)
 	UNTIL(b, g.done && b->server[1].downs);
 	assert_true(g.connected);
 	assert_int_equal(g.read, 2);
+	assert_int_equal(g.resumable, 0); /* no tickets: every connection proves its key afresh */
 	assert_int_equal(b->server[1].ups, 1);
 }
 
