@@ -29,10 +29,12 @@ struct sdp {
 	uint16_t walnut_port;
 	bool tag;
 	uint32_t expires_s; /* 0 = unsaid */
-	bool answer;        /* build: setup:passive instead of active */
+	bool answer;        /* TCP: setup:passive instead of active; UDP does not carry it */
 };
 
-/** \return 0, -EINVAL malformed, -ENOTSUP no m= line that Walnut can serve. */
+/** Takes the first m= line of protocol TCP or UDP whose port is not 0, its attributes, and the session's c= where it has none of its own.
+ * Candidates that are of no use (relayed, another component or transport, a name for an address, beyond SDP_CANDIDATES_MAX) are left out.
+ * \return 0, -EINVAL malformed, -ENOTSUP no m= line that Walnut can serve, or a walnut-tag it does not know. */
 int sdp_parse(struct span body, struct sdp *out);
 /** Appends the description; session_id goes to o=. */
 void sdp_build(struct sip_buf *b, const struct sdp *s, uint64_t session_id);
