@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "peer/peer.h"
-
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -10,61 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "peer/identity.h"
+#include "peer/conn.h"
 
-#define CHUNK           16384
 #define CONNECTIONS_MAX 64
 #define LINGER_MS       500
 #define DEAD_LINK_MS    10000
 #define KEEPALIVE_S     3
-#define BACKLOG         64
 #define QUEUE_SLACK     65536
-
-enum state {
-	CONNECTING, /* TCP */
-	HANDSHAKE,
-	UP,
-	LINGER, /* goodbye is on its way; what still arrives is thrown away */
-	CLOSED, /* handles are closing, `down` follows */
-};
-
-/* What a listener and its connections share; lives as long as the last of them. A peer_connect has one of its own. */
-struct shared {
-	unsigned refs;
-	const struct peer_events *ev;
-	void *arg;
-	size_t queue_max;
-	unsigned max_connections, handshake_ms;
-	unsigned up, unfinished; /* connections in either state */
-	struct peer_conn *oldest, *newest;
-	unsigned npins;
-	struct peer_pin pins[];
-};
-
-struct peer_conn {
-	uv_tcp_t tcp;
-	uv_timer_t timer;
-	uv_connect_t connect;
-	uv_shutdown_t shutdown;
-	SSL *ssl;
-	BIO *in, *out; /* ciphertext; owned by ssl */
-	struct shared *shared;
-	struct peer_conn *older, *newer; /* in order of arrival */
-	enum state state;
-	bool server, counted_up, paused;
-	int pin;    /* index, or -1 before one has matched */
-	int reason; /* for `down` */
-	unsigned open_handles;
-	struct wn_addr remote;
-	void *user;
-	char raw[CHUNK];
-};
-
-struct peer_listener {
-	uv_tcp_t tcp;
-	SSL_CTX *tls;
-	struct shared *shared;
-};
 
 struct write {
 	uv_write_t req;
@@ -76,9 +26,9 @@ static void conn_pump(struct peer_conn *c);
 static void conn_alloc(uv_handle_t *h, size_t hint, uv_buf_t *buf);
 static void conn_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
 
-static struct shared *shared_new(const struct peer_options *opt, const struct peer_events *ev, void *arg)
+struct peer_shared *peer_shared_new(const struct peer_options *opt, const struct peer_events *ev, void *arg)
 {
-	struct shared *s = (struct shared *)calloc(1, sizeof(*s) + opt->npins * sizeof(s->pins[0]));
+	struct peer_shared *s = (struct peer_shared *)calloc(1, sizeof(*s) + opt->npins * sizeof(s->pins[0]));
 
 	if (s == NULL)
 		return NULL;
@@ -94,13 +44,13 @@ static struct shared *shared_new(const struct peer_options *opt, const struct pe
 	return s;
 }
 
-static void shared_release(struct shared *s)
+void peer_shared_release(struct peer_shared *s)
 {
 	if (--s->refs == 0)
 		free(s);
 }
 
-static void conn_link(struct peer_conn *c, struct shared *s)
+static void conn_link(struct peer_conn *c, struct peer_shared *s)
 {
 	c->shared = s;
 	s->refs++;
@@ -115,7 +65,7 @@ static void conn_link(struct peer_conn *c, struct shared *s)
 
 static void conn_unlink(struct peer_conn *c)
 {
-	struct shared *s = c->shared;
+	struct peer_shared *s = c->shared;
 
 	if (c->older != NULL)
 		c->older->newer = c->newer;
@@ -130,7 +80,7 @@ static void conn_unlink(struct peer_conn *c)
 static void conn_handle_closed(uv_handle_t *h)
 {
 	struct peer_conn *c = (struct peer_conn *)h->data;
-	struct shared *s = c->shared;
+	struct peer_shared *s = c->shared;
 
 	if (--c->open_handles > 0)
 		return;
@@ -138,17 +88,17 @@ static void conn_handle_closed(uv_handle_t *h)
 	conn_unlink(c);
 	SSL_free(c->ssl);
 	free(c);
-	shared_release(s);
+	peer_shared_release(s);
 }
 
-/* The only way into CLOSED, and so the only way to `down`. */
-static void conn_abort(struct peer_conn *c, int reason)
+/* The only way into PEER_CLOSED, and so the only way to `down`. */
+void peer_conn_abort(struct peer_conn *c, int reason)
 {
-	if (c->state == CLOSED)
+	if (c->state == PEER_CLOSED)
 		return;
-	if (c->state != LINGER)
+	if (c->state != PEER_LINGER)
 		c->reason = reason;
-	c->state = CLOSED;
+	c->state = PEER_CLOSED;
 	if (c->counted_up)
 		c->shared->up--;
 	else
@@ -164,7 +114,7 @@ static void conn_written(uv_write_t *req, int status)
 
 	free(w);
 	if (status < 0 && status != UV_ECANCELED)
-		conn_abort(c, status);
+		peer_conn_abort(c, status);
 }
 
 /* Hands the ciphertext that OpenSSL has made to the socket. */
@@ -175,7 +125,7 @@ static int conn_flush(struct peer_conn *c)
 	uv_buf_t buf;
 	int rc;
 
-	if (n == 0 || c->state == CLOSED)
+	if (n == 0 || c->state == PEER_CLOSED)
 		return 0;
 	w = (struct write *)malloc(sizeof(*w) + n);
 	if (w == NULL)
@@ -195,38 +145,38 @@ static int conn_flush(struct peer_conn *c)
 
 static void conn_deadline(uv_timer_t *t)
 {
-	conn_abort((struct peer_conn *)t->data, -ETIMEDOUT);
+	peer_conn_abort((struct peer_conn *)t->data, -ETIMEDOUT);
 }
 
 static void conn_shut(uv_shutdown_t *req, int status)
 {
 	if (status < 0 && status != UV_ECANCELED)
-		conn_abort((struct peer_conn *)req->data, status);
+		peer_conn_abort((struct peer_conn *)req->data, status);
 }
 
 /* Ends the connection after what is queued (data, an alert, our goodbye) has gone out. Closing a socket with unread bytes would reset it
  * and lose them, so it reads on until the other side's end or the deadline. */
 static void conn_end(struct peer_conn *c, int reason)
 {
-	if (c->state == LINGER || c->state == CLOSED)
+	if (c->state == PEER_LINGER || c->state == PEER_CLOSED)
 		return;
-	if (c->state == CONNECTING) {
-		conn_abort(c, reason);
+	if (c->state == PEER_CONNECTING) {
+		peer_conn_abort(c, reason);
 		return;
 	}
 	c->reason = reason;
-	c->state = LINGER;
+	c->state = PEER_LINGER;
 	c->shutdown.data = c;
 	uv_timer_start(&c->timer, conn_deadline, LINGER_MS, 0);
 	if (c->paused)
 		uv_read_start((uv_stream_t *)&c->tcp, conn_alloc, conn_read);
 	if (conn_flush(c) < 0 || uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, conn_shut) < 0)
-		conn_abort(c, reason);
+		peer_conn_abort(c, reason);
 }
 
 static void conn_goodbye(struct peer_conn *c, int reason)
 {
-	if (c->state == UP) {
+	if (c->state == PEER_UP) {
 		ERR_clear_error();
 		SSL_shutdown(c->ssl);
 		ERR_clear_error();
@@ -287,7 +237,7 @@ static int verify(X509_STORE_CTX *store, void *arg)
 	return 0;
 }
 
-static int conn_tls(struct peer_conn *c, SSL_CTX *tls)
+int peer_conn_tls(struct peer_conn *c, SSL_CTX *tls)
 {
 	c->ssl = SSL_new(tls);
 	c->in = BIO_new(BIO_s_mem());
@@ -310,7 +260,7 @@ static int conn_tls(struct peer_conn *c, SSL_CTX *tls)
 
 static void conn_established(struct peer_conn *c)
 {
-	struct shared *s = c->shared;
+	struct peer_shared *s = c->shared;
 
 	/* Unreachable as long as no session can be resumed; it must stay harmless if that changes. */
 	if (c->pin < 0) {
@@ -325,10 +275,10 @@ static void conn_established(struct peer_conn *c)
 	s->unfinished--;
 	s->up++;
 	c->counted_up = true;
-	c->state = UP;
+	c->state = PEER_UP;
 	/* Our last flight goes before anything that `up` sends. */
 	if (conn_flush(c) < 0) {
-		conn_abort(c, -ENOMEM);
+		peer_conn_abort(c, -ENOMEM);
 		return;
 	}
 	s->ev->up(c, (unsigned)c->pin, s->arg);
@@ -351,12 +301,12 @@ static void conn_handshake(struct peer_conn *c)
 
 static void conn_pump(struct peer_conn *c)
 {
-	uint8_t plain[CHUNK];
+	uint8_t plain[PEER_CHUNK];
 	int rc;
 
-	if (c->state == HANDSHAKE)
+	if (c->state == PEER_HANDSHAKE)
 		conn_handshake(c);
-	while (c->state == UP && !c->paused) {
+	while (c->state == PEER_UP && !c->paused) {
 		int n, err;
 
 		ERR_clear_error();
@@ -375,10 +325,10 @@ static void conn_pump(struct peer_conn *c)
 	}
 	rc = conn_flush(c);
 	/* A peer that asks for key updates and reads none of the answers would grow the queue past what peer_send allows. */
-	if (rc == 0 && c->state == UP && peer_send_queued(c) > c->shared->queue_max + c->shared->queue_max / 8 + QUEUE_SLACK)
+	if (rc == 0 && c->state == PEER_UP && peer_send_queued(c) > c->shared->queue_max + c->shared->queue_max / 8 + QUEUE_SLACK)
 		rc = -ENOBUFS;
 	if (rc < 0)
-		conn_abort(c, rc);
+		peer_conn_abort(c, rc);
 }
 
 static void conn_alloc(uv_handle_t *h, size_t hint, uv_buf_t *buf)
@@ -394,13 +344,13 @@ static void conn_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	struct peer_conn *c = (struct peer_conn *)stream->data;
 
 	if (n < 0) {
-		conn_abort(c, n == UV_EOF ? -ECONNRESET : (int)n);
+		peer_conn_abort(c, n == UV_EOF ? -ECONNRESET : (int)n);
 		return;
 	}
-	if (n == 0 || c->state == LINGER || c->state == CLOSED)
+	if (n == 0 || c->state == PEER_LINGER || c->state == PEER_CLOSED)
 		return;
 	if (BIO_write(c->in, buf->base, (int)n) != (int)n) {
-		conn_abort(c, -ENOMEM);
+		peer_conn_abort(c, -ENOMEM);
 		return;
 	}
 	conn_pump(c);
@@ -428,8 +378,7 @@ static int conn_sockopts(struct peer_conn *c)
 	return 0;
 }
 
-/* From here on the connection ends through `down`. */
-static struct peer_conn *conn_new(uv_loop_t *loop, struct shared *s, int family, bool server)
+struct peer_conn *peer_conn_new(uv_loop_t *loop, struct peer_shared *s, int family, bool server)
 {
 	struct peer_conn *c = (struct peer_conn *)calloc(1, sizeof(*c));
 
@@ -445,151 +394,49 @@ static struct peer_conn *conn_new(uv_loop_t *loop, struct shared *s, int family,
 	c->open_handles = 2;
 	c->server = server;
 	c->pin = -1;
-	c->state = CONNECTING;
+	c->state = PEER_CONNECTING;
 	conn_link(c, s);
 	uv_timer_start(&c->timer, conn_deadline, s->handshake_ms, 0);
 	return c;
 }
 
-static void conn_start(struct peer_conn *c)
+void peer_conn_start(struct peer_conn *c)
 {
 	int rc = conn_sockopts(c);
 
 	if (rc == 0)
 		rc = uv_read_start((uv_stream_t *)&c->tcp, conn_alloc, conn_read);
 	if (rc < 0) {
-		conn_abort(c, rc);
+		peer_conn_abort(c, rc);
 		return;
 	}
-	c->state = HANDSHAKE;
+	c->state = PEER_HANDSHAKE;
 	conn_pump(c);
 }
 
-static void push_out_oldest(struct shared *s)
-{
-	for (struct peer_conn *c = s->oldest; c != NULL; c = c->newer) {
-		if (!c->counted_up && c->state != CLOSED) {
-			conn_abort(c, -EBUSY);
-			return;
-		}
-	}
-}
-
-static void listener_accept(uv_stream_t *stream, int status)
-{
-	struct peer_listener *l = (struct peer_listener *)stream->data;
-	struct shared *s = l->shared;
-	struct sockaddr_storage ss;
-	int len = sizeof(ss), rc;
-	struct peer_conn *c;
-
-	if (status < 0)
-		return;
-	if (s->unfinished >= PEER_UNFINISHED_MAX)
-		push_out_oldest(s);
-	c = conn_new(stream->loop, s, AF_UNSPEC, true);
-	if (c == NULL)
-		return;
-	rc = uv_accept(stream, (uv_stream_t *)&c->tcp);
-	if (rc == 0 && s->up >= s->max_connections)
-		rc = -EMFILE;
-	if (rc == 0)
-		rc = uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&ss, &len);
-	if (rc == 0) {
-		wn_addr_from_sockaddr(&c->remote, &ss);
-		rc = conn_tls(c, l->tls);
-	}
-	if (rc < 0)
-		conn_abort(c, rc);
-	else
-		conn_start(c);
-}
-
-static void listener_closed(uv_handle_t *h)
-{
-	struct peer_listener *l = (struct peer_listener *)h->data;
-
-	SSL_CTX_free(l->tls);
-	shared_release(l->shared);
-	free(l);
-}
-
-static void tls_prepare(SSL_CTX *tls)
+void peer_tls_prepare(SSL_CTX *tls)
 {
 	signal(SIGPIPE, SIG_IGN); /* libuv writes to sockets with write(2) */
 	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_cert_verify_callback(tls, verify, NULL);
 }
 
-int peer_listen(uv_loop_t *loop, const struct peer_identity *id, const struct wn_addr *addr, const struct peer_options *opt,
-		const struct peer_events *ev, void *arg, struct peer_listener **out)
-{
-	struct peer_listener *l = (struct peer_listener *)calloc(1, sizeof(*l));
-	struct sockaddr_storage ss;
-	int rc;
-
-	*out = NULL;
-	if (l == NULL)
-		return -ENOMEM;
-	l->shared = shared_new(opt, ev, arg);
-	if (l->shared == NULL) {
-		free(l);
-		return -ENOMEM;
-	}
-	rc = uv_tcp_init(loop, &l->tcp);
-	if (rc < 0) {
-		shared_release(l->shared);
-		free(l);
-		return rc;
-	}
-	tls_prepare(id->tls);
-	SSL_CTX_up_ref(id->tls);
-	l->tls = id->tls;
-	l->tcp.data = l;
-	wn_addr_to_sockaddr(addr, &ss);
-	rc = uv_tcp_bind(&l->tcp, (const struct sockaddr *)&ss, 0);
-	if (rc == 0)
-		rc = uv_listen((uv_stream_t *)&l->tcp, BACKLOG, listener_accept);
-	if (rc < 0) {
-		peer_listener_close(l);
-		return rc;
-	}
-	*out = l;
-	return 0;
-}
-
-void peer_listener_close(struct peer_listener *l)
-{
-	uv_close((uv_handle_t *)&l->tcp, listener_closed);
-}
-
-int peer_listener_addr(const struct peer_listener *l, struct wn_addr *out)
-{
-	struct sockaddr_storage ss;
-	int len = sizeof(ss);
-	int rc = uv_tcp_getsockname(&l->tcp, (struct sockaddr *)&ss, &len);
-
-	if (rc == 0)
-		wn_addr_from_sockaddr(out, &ss);
-	return rc;
-}
-
 static void conn_connected(uv_connect_t *req, int status)
 {
 	struct peer_conn *c = (struct peer_conn *)req->data;
 
-	if (status == UV_ECANCELED || c->state == CLOSED)
+	if (status == UV_ECANCELED || c->state == PEER_CLOSED)
 		return;
 	if (status < 0)
-		conn_abort(c, status);
+		peer_conn_abort(c, status);
 	else
-		conn_start(c);
+		peer_conn_start(c);
 }
 
 int peer_connect(uv_loop_t *loop, const struct peer_identity *id, const struct wn_addr *addr, const struct peer_options *opt,
 		 const struct peer_events *ev, void *arg, struct peer_conn **out)
 {
-	struct shared *s = shared_new(opt, ev, arg);
+	struct peer_shared *s = peer_shared_new(opt, ev, arg);
 	struct sockaddr_storage ss;
 	struct peer_conn *c;
 	int rc;
@@ -597,20 +444,20 @@ int peer_connect(uv_loop_t *loop, const struct peer_identity *id, const struct w
 	*out = NULL;
 	if (s == NULL)
 		return -ENOMEM;
-	tls_prepare(id->tls);
+	peer_tls_prepare(id->tls);
 	wn_addr_to_sockaddr(addr, &ss);
-	c = conn_new(loop, s, ss.ss_family, false);
-	shared_release(s);
+	c = peer_conn_new(loop, s, ss.ss_family, false);
+	peer_shared_release(s);
 	if (c == NULL)
 		return -ENOMEM;
 	c->remote = *addr;
 	c->connect.data = c;
-	rc = conn_tls(c, id->tls);
+	rc = peer_conn_tls(c, id->tls);
 	if (rc == 0)
 		rc = uv_tcp_connect(&c->connect, &c->tcp, (const struct sockaddr *)&ss, conn_connected);
 	/* An attempt that fails at once fails through `down` like any other, so that the caller has one place to retry from. */
 	if (rc < 0)
-		conn_abort(c, rc);
+		peer_conn_abort(c, rc);
 	*out = c;
 	return 0;
 }
@@ -620,7 +467,7 @@ int peer_send(struct peer_conn *c, const void *p, size_t n)
 	size_t done;
 	int rc;
 
-	if (c->state != UP)
+	if (c->state != PEER_UP)
 		return -ENOTCONN;
 	if (n > c->shared->queue_max || peer_send_queued(c) > c->shared->queue_max - n)
 		return -ENOBUFS;
@@ -633,7 +480,7 @@ int peer_send(struct peer_conn *c, const void *p, size_t n)
 	}
 	rc = conn_flush(c);
 	if (rc < 0)
-		conn_abort(c, rc);
+		peer_conn_abort(c, rc);
 	return rc;
 }
 
@@ -644,7 +491,7 @@ static void conn_resumed(uv_timer_t *t)
 
 void peer_pause(struct peer_conn *c)
 {
-	if (c->state != UP || c->paused)
+	if (c->state != PEER_UP || c->paused)
 		return;
 	c->paused = true;
 	uv_read_stop((uv_stream_t *)&c->tcp);
@@ -652,7 +499,7 @@ void peer_pause(struct peer_conn *c)
 
 void peer_resume(struct peer_conn *c)
 {
-	if (c->state != UP || !c->paused)
+	if (c->state != PEER_UP || !c->paused)
 		return;
 	c->paused = false;
 	/* What OpenSSL holds already has no event of its own, and `data` must not be called from inside this call. */
