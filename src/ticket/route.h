@@ -11,17 +11,18 @@
 #include "base/addr.h"
 #include "base/span.h"
 
-#define ROUTE_KEY_BYTES 16
+#define ROUTE_KEY_BYTES   16
 #define ROUTE_TOKEN_BYTES 48 /* 1 version, 1 flags, 2 port, 4 expiry, 16 address, 8 agent, 16 MAC */
 #define ROUTE_TOKEN_CHARS 64
 
 struct route_token {
-	struct wn_addr client;  /* as the front saw it */
+	struct wn_addr client; /* as the front saw it */
 	uint32_t expires_unix_s;
-	uint64_t agent;         /* hash of domain and agent name */
+	uint64_t agent; /* hash of domain and agent name */
 };
 
 void route_token_seal(const struct route_token *t, const uint8_t key[static ROUTE_KEY_BYTES], char out[static ROUTE_TOKEN_CHARS]);
 
-/** \return 0; -EINVAL not a token; -EBADMSG the MAC fails; -ETIMEDOUT expired. Constant time in the MAC. The caller compares the address. */
+/** \return 0; -EINVAL not a token; -EBADMSG the MAC fails; -ETIMEDOUT expired. Constant time in the MAC. The caller compares the address.
+ */
 int route_token_open(struct span text, const uint8_t key[static ROUTE_KEY_BYTES], uint32_t now_unix_s, struct route_token *out);

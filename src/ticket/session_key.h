@@ -12,12 +12,12 @@
 #include "base/span.h"
 
 #define SESSION_KEY_BYTES 32
-#define FLOW_KEY_BYTES 16
+#define FLOW_KEY_BYTES    16
 
 enum flow_direction { FLOW_TO_SERVICE = 0, FLOW_TO_CLIENT = 1 };
 
-/** service is the user part of the Request-URI ("ssh"). \return 0 or -EINVAL (a piece over 65535 bytes). */
-int session_key_derive(const uint8_t *sk_ct, size_t sk_len, struct span nonce, struct span cnonce, struct span call_id,
-                       struct span service, uint8_t out[static SESSION_KEY_BYTES]);
+/** service is the user part of the Request-URI ("ssh"). \return 0 or -EINVAL (the pieces are over 1,000 bytes together). */
+int session_key_derive(const uint8_t *sk_ct, size_t sk_len, struct span nonce, struct span cnonce, struct span call_id, struct span service,
+		       uint8_t out[static SESSION_KEY_BYTES]);
 int flow_key_derive(const uint8_t session[static SESSION_KEY_BYTES], uint16_t flow, enum flow_direction dir,
-                    uint8_t out[static FLOW_KEY_BYTES]);
+		    uint8_t out[static FLOW_KEY_BYTES]);

@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TAG_BYTES 16
-#define TAG_KEY_BYTES 16
+#define TAG_BYTES        16
+#define TAG_KEY_BYTES    16
 #define TAG_WINDOW_WORDS 16 /* x 64 bits; one word is always the one being filled: 960 counters may arrive late */
 
 struct tag_window {
