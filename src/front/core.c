@@ -152,24 +152,45 @@ static bool begins(struct span s, struct span with)
 	return s.n >= with.n && memcmp(s.p, with.p, with.n) == 0;
 }
 
+/* Whose host a start line names, found without parsing; NULL: nobody's. */
+static const struct front_tenant *tenant_of_line(const struct front_core *c, struct span in)
+{
+	const char *sip = memmem(in.p, in.n < 16 ? in.n : 16, " sip:", 5), *end, *host, *p;
+
+	if (sip == NULL)
+		return NULL;
+	host = sip + 5;
+	end = memchr(host, ' ', (size_t)(in.p + in.n - host));
+	if (end == NULL)
+		return NULL;
+	p = memchr(host, '@', (size_t)(end - host));
+	if (p != NULL)
+		host = p + 1;
+	for (p = host; p < end && *p != ';' && *p != ':'; p++)
+		;
+	for (unsigned i = 0; i < c->sh->ntenants; i++)
+		if (span_caseeq(span_of(host, (size_t)(p - host)), span_str(c->sh->tenant[i].domain)))
+			return &c->sh->tenant[i];
+	return NULL;
+}
+
 /* The token of a Route header, found without parsing: true when it opens. */
 static bool token_first_class(const struct front_core *c, struct span in, const struct wn_addr *src, uint64_t unix_s)
 {
 	const char *p = memmem(in.p, in.n, "\nRoute:", 7), *sip;
+	const struct front_tenant *t;
+	const struct front_agent *a;
 	struct route_token token;
 
 	if (p == NULL)
 		return false;
-	in = span_of(p, in.n - (size_t)(p - in.p));
-	sip = memmem(in.p, in.n < 32 ? in.n : 32, "sip:", 4);
-	if (sip == NULL || in.n - (size_t)(sip - in.p) < 4 + ROUTE_TOKEN_CHARS + 1 || sip[4 + ROUTE_TOKEN_CHARS] != '@')
+	sip = memmem(p, (size_t)(in.p + in.n - p) < 32 ? (size_t)(in.p + in.n - p) : 32, "sip:", 4);
+	if (sip == NULL || (size_t)(in.p + in.n - sip) < 4 + ROUTE_TOKEN_CHARS + 1 || sip[4 + ROUTE_TOKEN_CHARS] != '@')
 		return false;
-	for (unsigned i = 0; i < c->sh->ntenants; i++) {
-		const struct front_agent *a = atomic_load_explicit(&c->sh->tenant[i].agent, memory_order_acquire);
-		if (a != NULL && route_token_open(span_of(sip + 4, ROUTE_TOKEN_CHARS), a->route_key, (uint32_t)unix_s, &token) == 0)
-			return wn_ip_eq(&token.client, src);
-	}
-	return false;
+	t = tenant_of_line(c, in);
+	a = t != NULL ? atomic_load_explicit(&t->agent, memory_order_acquire) : NULL;
+	return a != NULL && route_token_open(span_of(sip + 4, ROUTE_TOKEN_CHARS), a->route_key, (uint32_t)unix_s, &token) == 0 &&
+	       wn_ip_eq(&token.client, src);
 }
 
 /* The value of name="…" on a line; p == NULL: none. */

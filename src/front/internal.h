@@ -7,11 +7,11 @@
 #include "front/txn.h"
 #include "sip/build.h"
 
-#define BRANCH_MAGIC  "z9hG4bK"
-#define TAG_CHARS     16 /* of a To-tag: 64 bits in hex */
-#define REALM_MAX     (DOMAIN_MAX + 12)
+#define BRANCH_MAGIC    "z9hG4bK"
+#define TAG_CHARS       16 /* of a To-tag: 64 bits in hex */
+#define REALM_MAX       (DOMAIN_MAX + 12)
 #define IN_DIALOG_PER_S 20 /* in-dialog requests with one token, answers of one client */
-#define RETRY_AFTER_S "1"
+#define RETRY_AFTER_S   "1"
 
 /** What a worker remembers of a tenant between two looks at shared state. */
 struct tenant_view {
@@ -73,10 +73,10 @@ bool call_ack(struct front_core *c, struct front_in *in);
 void call_response(struct front_core *c, struct front_in *in, uint64_t id, struct front_action *out);
 /** A status that the front answers itself, to somebody who has authenticated. retry_after_s 0: none. */
 void call_refuse(struct front_core *c, struct front_in *in, unsigned status, const char *reason, unsigned retry_after_s,
-                 enum front_outcome o, struct front_action *out);
+		 enum front_outcome o, struct front_action *out);
 /** The nonce that spares the next call a challenge; writes the header if the answer stays within `most` bytes. */
 void auth_put_nextnonce(struct front_core *c, unsigned tenant, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
-                        struct sip_buf *b);
+			struct sip_buf *b);
 
 /* dialog.c: what carries a route token, and what comes back */
 void dialog_from_client(struct front_core *c, struct front_in *in, struct front_action *out);
@@ -92,8 +92,8 @@ enum {
 	REWRITE_ROUTE_TOP = 8,    /* the topmost Route value is ours */
 	REWRITE_CREDENTIALS = 16, /* no Proxy-Authorization of `domain` goes on */
 };
-/** Copies headers, but for Content-Length and Max-Forwards, which the caller writes, and for those that only a front may write. Folds become
- * spaces. */
+/** Copies headers, but for Content-Length and Max-Forwards, which the caller writes, and for those that only a front may write. Folds
+ * become spaces. */
 void rewrite_headers(struct sip_buf *b, const struct sip_msg *m, unsigned how, struct span domain);
 /** The user part of the topmost Route's URI; p == NULL: none. */
 struct span rewrite_route_user(const struct sip_msg *m);

@@ -19,7 +19,8 @@ struct front_io_ops {
 	int (*open)(const struct wn_addr *addr, void **io);
 	/** For epoll, readable when recv has something. */
 	int (*fd)(void *io);
-	/** Fills up to n <= FRONT_BATCH packets whose data have FRONT_DATAGRAM_MAX + 1 bytes. \return how many; 0: none now; negative errno. */
+	/** Fills up to n <= FRONT_BATCH packets whose data have FRONT_DATAGRAM_MAX + 1 bytes. \return how many; 0: none now; negative
+	 * errno. */
 	int (*recv)(void *io, struct front_packet *p, unsigned n);
 	/** \return how many were taken; the rest found no room. */
 	unsigned (*send)(void *io, const struct front_packet *p, unsigned n);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** \file Server transactions of callers that have authenticated (RFC 3261 17.2.1, RFC 6026): fixed capacity, allocated at the start. Pure. */
+/** \file Server transactions of callers that have authenticated (RFC 3261 17.2.1, RFC 6026): fixed capacity, allocated at the start. Pure.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -35,7 +36,7 @@ struct txn {
 	uint32_t interval_ms; /* COMPLETED: Timer G */
 	uint64_t resent_ms;
 	unsigned resends;
-	uint32_t next_exact, next_branch;     /* chains */
+	uint32_t next_exact, next_branch; /* chains */
 	uint32_t wheel_prev, wheel_next, slot;
 	uint16_t uri_n, answer_n;
 	char uri[256];

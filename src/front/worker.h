@@ -28,7 +28,8 @@ int front_worker_start(struct front_worker *w);
 /** Ends the thread, if it runs, and frees. */
 void front_worker_free(struct front_worker *w);
 
-/** A message from a tenant's agent, or an empty one: the agent has gone. The relay's thread. False: the way is full, the message was dropped. */
+/** A message from a tenant's agent, or an empty one: the agent has gone. The relay's thread. False: the way is full, the message was
+ * dropped. */
 bool front_worker_push(struct front_worker *w, unsigned tenant, struct span msg);
 /** Where the worker's messages to agents wait; read by the relay's thread. */
 struct front_ring *front_worker_outbox(struct front_worker *w);
