@@ -45,7 +45,7 @@ struct call {
 	uint64_t due_ms;
 
 	uint64_t cookie;      /* never 0 */
-	uint64_t dialog_hash; /* 0: adopted from the gate's list, dialog not seen yet */
+	uint64_t dialog_hash; /* 0: none yet */
 	enum call_state state;
 	uint32_t generation; /* of the grant that is asked for; older answers are closed */
 

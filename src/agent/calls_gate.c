@@ -165,6 +165,7 @@ static void adopt(struct calls *c, uint64_t now_ms, const struct gate_reply *r)
 	k->began_ms = now_ms;
 	k->expires_ms = now_ms + r->lifetime_s * 1000ull;
 	k->seen = true;
+	call_table_set_dialog(c->table, k, CALLS_UNCLAIMED);
 	calls_set_hole(c, k, r->hole);
 	count(c->counters, COUNT_adopted);
 	calls_enter(c, k, CALL_CONFIRMED, now_ms, "listed by the gate");

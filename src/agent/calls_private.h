@@ -8,6 +8,7 @@
 
 #define CALLS_GATE_TIMEOUT_MS 5000u
 #define CALLS_ABANDONED       256u
+#define CALLS_UNCLAIMED       1u /* dialog hash of calls whose dialog nobody has named since they were adopted */
 
 enum { CALLS_KEY_COOKIE, CALLS_KEY_TAG, CALLS_KEY_DIALOG, CALLS_KEYS };
 
@@ -45,7 +46,7 @@ bool calls_reparse(const struct call_request *r, struct sip_msg *m);
 
 /** Names are at most CALL_NAME_MAX long; longer ones hash by their beginning and must be refused before. */
 uint64_t calls_hash_cookie(const struct calls *c, struct span user, struct span call_id, struct span from_tag); /* never 0 */
-uint64_t calls_hash_dialog(const struct calls *c, struct span call_id, struct span from_tag);                   /* never 0 */
+uint64_t calls_hash_dialog(const struct calls *c, struct span call_id, struct span from_tag);                   /* above CALLS_UNCLAIMED */
 void calls_hash_tag(const struct calls *c, struct span user, struct span call_id, struct span from_tag,
 		    char out[static CALL_TAG_CHARS + 1]);
 

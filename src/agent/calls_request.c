@@ -302,8 +302,8 @@ static struct call *find_dialog(struct calls *c, const struct sip_msg *m)
 				return k;
 		}
 	}
-	for (k = call_table_next(c->table, NULL); k != NULL; k = call_table_next(c->table, k)) {
-		if (k->dialog_hash != 0 || calls_hash_cookie(c, span_str(k->user), m->call_id, m->from_tag) != k->cookie)
+	for (k = call_table_by_dialog(c->table, CALLS_UNCLAIMED, NULL); k != NULL; k = call_table_by_dialog(c->table, CALLS_UNCLAIMED, k)) {
+		if (calls_hash_cookie(c, span_str(k->user), m->call_id, m->from_tag) != k->cookie)
 			continue;
 		calls_hash_tag(c, span_str(k->user), m->call_id, m->from_tag, tag);
 		if (!span_eq(m->to_tag, span_str(tag)))

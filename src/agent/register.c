@@ -165,7 +165,9 @@ static void on_registered(struct front *s, const struct sip_msg *m, const struct
 	uint64_t beat_ms = f->cfg->heartbeat_s * 1000ull;
 
 	if (m->status != 200 || held == NULL) {
-		wn_warn("front %s: REGISTER was answered %u", wn_addr_str(&f->cfg->fronts[s->index].addr, text), m->status);
+		if (!s->said_down)
+			wn_warn("front %s: REGISTER was answered %u", wn_addr_str(&f->cfg->fronts[s->index].addr, text), m->status);
+		s->said_down = true;
 		drop(s);
 		return;
 	}
