@@ -10,6 +10,7 @@
 
 #define BACKOFF_MIN_MS 100u
 #define BACKOFF_MAX_MS 1000u
+#define ATTEMPT_MS     3000u /* one attempt: a fresh SYN finds a network that has come back sooner than an old one's third repeat */
 
 struct backoff {
 	uint32_t ms; /* 0: start again */

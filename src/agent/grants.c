@@ -243,7 +243,7 @@ static const struct peer_events events = {.up = on_up, .data = on_data, .down = 
 static void attempt(uv_timer_t *t)
 {
 	struct grants *g = t->data;
-	struct peer_options opt = {.pins = &g->gate->pin, .npins = 1};
+	struct peer_options opt = {.pins = &g->gate->pin, .npins = 1, .handshake_ms = ATTEMPT_MS};
 
 	if (peer_connect(g->loop, g->id, &g->gate->addr, &opt, &events, g, &g->conn) < 0) {
 		uv_timer_start(&g->retry, attempt, backoff_next(&g->backoff), 0);

@@ -317,7 +317,7 @@ static void attempt(uv_timer_t *t)
 	struct front *s = t->data;
 	struct fronts *f = s->all;
 	const struct agent_peer *peer = &f->cfg->fronts[s->index];
-	struct peer_options opt = {.pins = &peer->pin, .npins = 1};
+	struct peer_options opt = {.pins = &peer->pin, .npins = 1, .handshake_ms = ATTEMPT_MS};
 
 	if (peer_connect(f->loop, f->id, &peer->addr, &opt, &events, s, &s->conn) < 0) {
 		uv_timer_start(&s->retry, attempt, backoff_next(&s->backoff), 0);
