@@ -77,19 +77,27 @@ def live_call(lab, walnut):
     return found
 
 
-def quiet(lab, walnut, seconds=20):
-    """Waits until there is no session and nothing of one on the link."""
+def quiet(lab, walnut, seconds=40):
+    """Waits until there is no call, no hole, no connection of a session that still wants to end, and nothing of one on the link."""
     wait_for("all holes to be closed", lambda: not walnut.holes(), seconds)
+    wait_for("all calls to have ended", lambda: (walnut.agent.status() or {}).get("calls") == 0, seconds)
+    wait_for("the service's connections to have ended", lambda: not lingering(lab), seconds)
     with Watch(lab) as w:
         last, since = None, time.monotonic()
         end = since + seconds
         while time.monotonic() - since < 1.5:
-            now = w.now()["other"]["frames"]
+            now = w.now()["other"]["frames"], application_bytes(walnut)
             if now != last:
                 last, since = now, time.monotonic()
             if time.monotonic() > end:
                 raise LabError("the link does not become quiet: " + json.dumps(w.now()["shown"]))
             time.sleep(0.1)
+
+
+def lingering(lab):
+    """Connections at the host, the agent's own apart, that have not ended."""
+    lines = run(lab, "host", ["ss", "-Htan"])[1].splitlines()
+    return [line for line in lines if line.split()[0] not in ("LISTEN", "TIME-WAIT") and not line.rstrip().endswith((":7061", ":7443"))]
 
 
 class Watch:
@@ -129,7 +137,8 @@ def denied_bytes(lab, walnut, seconds=30, rate=5000, leak=None):
     outcomes = walnut.front_outcomes()
     agent0, fronts0 = application_bytes(walnut)
     with Watch(lab) as watch:
-        refusals = Refusals(lab, USER, walnut.secret(), [replay])
+        src, sport, front, datagram = replay
+        refusals = Refusals(lab, USER, walnut.secret(), [replay, (src, sport % 65000 + 500, front, datagram)])
         floods = Floods(lab, seconds + 5).sip(USER, rate=rate)
         refusals.start()
         time.sleep(seconds / 2)

@@ -314,7 +314,7 @@ class Refusals(threading.Thread):
             (c.credentials(f"{domain}/{int(epoch) - 3}", nonce, body), {}),
             (c.credentials("other.invalid/1", nonce, body), {}),
             (c.credentials(realm, nonce, body, algorithm="MD5"), {}),
-            (c.credentials(realm, "short", body), {}), (c.credentials(realm, nonce[:-4] + "AAAA", body), {}),
+            (c.credentials(realm, "short", body), {}), (c.credentials(realm, nonce[:-5] + ("AAAAA" if nonce[-5:-1] != "AAAA" else "BBBBA"), body), {}),
         ):
             c.send(c.request(body=body, credentials=credentials, **more))
         realm, nonce = c.challenge()

@@ -9,7 +9,7 @@ from walnutlab.sip import Client
 
 # What must have been refused at least once, or the claim says nothing about it.
 KINDS = ("size", "first_bytes", "start_line", "malformed", "response", "unknown_tenant", "method", "in_dialog_no_token", "in_dialog_bad_token",
-         "ack_absorbed", "cancel_ignored", "challenged", "challenge_too_large", "realm", "algorithm", "nonce_malformed", "nonce_foreign", "epoch",
+         "ack_absorbed", "cancel_ignored", "challenged", "challenge_too_large", "realm", "algorithm", "nonce_malformed", "nonce_foreign",
          "unknown_user", "digest", "uri_mismatch", "replay", "too_many_hops")
 
 
