@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "client/verbs.h"
 #include "console/verbs.h"
 
 static const struct {
@@ -10,6 +11,10 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *help;
 } verb[] = {
+	{"join", cmd_join, "take an enrolment line from FILE or standard input"},
+	{"connect", cmd_connect, "join standard input and output to a service (ssh ProxyCommand)"},
+	{"proxy", cmd_proxy, "SOCKS5 for NAME.DOMAIN:PORT on a local port"},
+	{"forward", cmd_forward, "a local TCP or UDP port that leads to a service"},
 	{"user", cmd_user, "add, delete or list users (at the agent)"},
 	{"sessions", cmd_sessions, "who has a hole open (at the agent)"},
 	{"kick", cmd_kick, "close all holes of a user (at the agent)"},

@@ -5,22 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 
 from _lab import main, ok
 from walnutlab.daemons import Walnut
 from walnutlab.processes import find
-
-
-class Folder:
-    """Enough of a lab to write the daemons' files in."""
-
-    def __init__(self, path):
-        self.run = path
-        self.pins = "/sys/fs/bpf/walnut-lab-none"
-
-    def path(self, *parts):
-        return os.path.join(self.run, *parts)
+from walnutlab.topology import Lab
 
 
 def say(argv, stdin=None):
@@ -32,9 +21,9 @@ def say(argv, stdin=None):
         return "still running", ""
 
 
-# part, program, its key file, a line of its file, another in its place, the key that must be named
+# part, host, program, its key file, a line of its file, another in its place, the key that must be named
 WRONG = (
-    ("front", "walnut-front", "f1", "front.key", (
+    ("front", "f1", "walnut-front", "f1", "front.key", (
         ("unknown key", "threads: 1", "thread: 1", "thread"),
         ("wrong type", "threads: 1", "threads: many", "threads"),
         ("out of range", "threads: 1", "threads: -1", "threads"),
@@ -42,14 +31,14 @@ WRONG = (
         ("bad pin", 'agent_pin: "sha256:', 'agent_pin: "md5:', "agent_pin"),
         ("list expected", "tenants:", "tenants: none\nrest:", "tenants"),
     )),
-    ("gate", "walnut-gate", "gate", "gate.key", (
+    ("gate", "gate", "walnut-gate", "gate", "gate.key", (
         ("unknown key", "user: nobody", "usr: nobody", "usr"),
         ("wrong type", "inside: { interface: lan }", "inside: lan", "inside"),
         ("bad range", "ports: 1024-65535", "ports: 65535-1024", "ports"),
         ("bad prefix", "198.18.100.0/24", "198.18.100.0/40", "prefixes"),
         ("wrong number", "holes: 4096", "holes: many", "holes"),
     )),
-    ("agent", "walnut-agent", "agent", "agent.key", (
+    ("agent", "host", "walnut-agent", "agent", "agent.key", (
         ("unknown key", "epoch_s: 86400", "epoch: 86400", "epoch"),
         ("wrong type", "epoch_s: 86400", "epoch_s: daily", "epoch_s"),
         ("bad protocol", "protocol: tcp", "protocol: sctp", "protocol"),
@@ -65,19 +54,20 @@ def one_line(err, file, key):
 
 
 def test():
-    with tempfile.TemporaryDirectory(prefix="walnut-bad-") as path:
-        Walnut(Folder(path)).configure()
-        for part, program, name, keyfile, changes in WRONG:
-            program = find(program)
+    with Lab() as lab:
+        path = lab.run
+        Walnut(lab).configure()
+        for part, host, program, name, keyfile, changes in WRONG:
+            program = lab.inside(host, find(program))
             good = os.path.join(path, name + ".yaml")
             keys = os.path.join(path, "keys", name)
             with open(good, encoding="utf-8") as f:
                 text = f.read()
-            status, err = say([program, "--config", good, "--check"])
+            status, err = say([*program, "--config", good, "--check"])
             ok(status == 0, f"{part}: the lab's own file is good", f"{status} {err}")
-            status, err = say([program, "--nonsense"])
+            status, err = say([*program, "--nonsense"])
             ok(status == 2 and len(err.strip().split("\n")) == 1 and "nonsense" in err, f"{part}: wrong option", f"{status} {err}")
-            status, err = say([program, "--config", path + "/absent.yaml"])
+            status, err = say([*program, "--config", path + "/absent.yaml"])
             ok(status == 2 and len(err.strip().split("\n")) == 1 and "absent.yaml" in err, f"{part}: no such file", f"{status} {err}")
             for what, old, new, key in changes:
                 bad = os.path.join(path, "bad.yaml")
@@ -86,17 +76,17 @@ def test():
                     continue
                 with open(bad, "w", encoding="utf-8") as f:
                     f.write(text.replace(old, new, 1))
-                for argv in ([program, "--config", bad], [find("walnut"), "check", bad]):
+                for argv in ([*program, "--config", bad], lab.inside(host, find("walnut"), "check", bad)):
                     status, err = say(argv)
-                    ok(status == 2 and one_line(err, bad, key), f"{part}: {what}, {os.path.basename(argv[0])}", f"{status} {err}")
+                    ok(status == 2 and one_line(err, bad, key), f"{part}: {what}, {os.path.basename(argv[3])}", f"{status} {err}")
             key = os.path.join(keys, keyfile)
             os.chmod(key, 0o644)
-            status, err = say([program, "--config", good])
+            status, err = say([*program, "--config", good])
             ok(status == 2 and len(err.strip().split("\n")) == 1 and keyfile in err and good in err, f"{part}: a key file that others can read",
                f"{status} {err}")
             os.chmod(key, 0o600)
             shutil.move(key, key + ".away")
-            status, err = say([program, "--config", good])
+            status, err = say([*program, "--config", good])
             ok(status == 2 and len(err.strip().split("\n")) == 1 and keyfile in err and good in err, f"{part}: a key file that is not there",
                f"{status} {err}")
             shutil.move(key + ".away", key)
