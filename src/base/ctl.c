@@ -21,6 +21,8 @@
 #define ANSWER_MAX     (256u << 20)
 #define CLIENT_IDLE_MS 10000
 #define BACKLOG        16
+#define LOCK_TRIES     200
+#define LOCK_WAIT_MS   5
 
 struct ctl_client {
 	struct ctl_client *next;
@@ -343,10 +345,14 @@ static int lock_folder(const char *path)
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+	/* Another daemon that starts in the same folder holds it for a moment; whoever holds it longer is no daemon of ours. */
+	for (unsigned tries = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; tries++) {
 		rc = errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-		close(fd);
-		return rc;
+		if (errno != EWOULDBLOCK || tries == LOCK_TRIES) {
+			close(fd);
+			return rc;
+		}
+		poll(NULL, 0, LOCK_WAIT_MS);
 	}
 	return fd;
 }

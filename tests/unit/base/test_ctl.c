@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -306,6 +307,46 @@ static void one_at_a_time_on_a_path(void **state)
 	assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+static void *start_too(void *arg)
+{
+	const char *path = arg;
+	struct ctl_server *c = NULL;
+	uv_loop_t loop;
+	long rc;
+
+	uv_loop_init(&loop);
+	rc = ctl_listen(&loop, path, handle, NULL, &c);
+	if (rc == 0)
+		ctl_close(c);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	uv_loop_close(&loop);
+	return (void *)rc;
+}
+
+/* Four daemons share a folder and are started together: none of them may take the others' moment in it for a rival. */
+static void many_start_at_once(void **state)
+{
+	struct server *s = (struct server *)*state;
+	pthread_t thread[8];
+	char path[8][96];
+	void *rc;
+	int fd = open(s->dir, O_RDONLY | O_DIRECTORY);
+
+	assert_true(fd >= 0);
+	assert_int_equal(flock(fd, LOCK_EX), 0); /* all of them find it taken */
+	for (int i = 0; i < 8; i++) {
+		snprintf(path[i], sizeof(path[i]), "%s/d%d", s->dir, i);
+		assert_int_equal(pthread_create(&thread[i], NULL, start_too, path[i]), 0);
+	}
+	usleep(20000);
+	assert_int_equal(flock(fd, LOCK_UN), 0);
+	for (int i = 0; i < 8; i++) {
+		pthread_join(thread[i], &rc);
+		assert_int_equal((long)rc, 0);
+	}
+	close(fd);
+}
+
 static void a_server_that_does_not_answer(void **state)
 {
 	struct server *s = (struct server *)*state;
@@ -337,6 +378,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(too_long_a_line, setup, teardown),
 		cmocka_unit_test_setup_teardown(slow_clients, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_at_a_time_on_a_path, setup, teardown),
+		cmocka_unit_test_setup_teardown(many_start_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_server_that_does_not_answer, setup, teardown),
 	};
 
