@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "base/config.h"
 #include "base/log.h"
 #include "base/sandbox.h"
 
@@ -130,6 +131,7 @@ int main(int argc, char **argv)
 	}
 	if (agent_config_load(file, &cfg) < 0)
 		return 2;
+	wn_secret_named_by(file, "keys");
 	rc = check_only ? check(&cfg) : run(&cfg);
 	agent_config_free(&cfg);
 	return rc;

@@ -19,12 +19,17 @@ void wn_config_free(const cyaml_schema_value_t *schema, void *data);
  * parent's when it is not there, 0 when the file has gone). Always returns -EINVAL. */
 __attribute__((format(printf, 3, 4))) int wn_config_bad(const char *file, const char *key, const char *fmt, ...);
 
-/** Whether the file's top level has `key`. \return 1, 0, or negative errno (with a line on stderr when the file cannot be read or parsed). */
+/** Whether the file's top level has `key`. \return 1, 0, or negative errno (with a line on stderr when the file cannot be read or parsed).
+ */
 int wn_config_has(const char *file, const char *key);
 
 /** Reads a secret file into buf: refuses (one line on stderr, -EPERM) one that group or others may read, or that another user owns.
  * \return bytes read, or negative errno with a line on stderr that names the file and the mend. */
 ssize_t wn_secret_read(const char *file, void *buf, size_t cap);
+
+/** From now on wn_secret_read's line begins with "CONFIG:LINE: KEY: ", the place in a configuration file that led to the secret: a daemon
+ * calls this when it has loaded its file. `config` must live on. NULL: no longer. Start-up only. */
+void wn_secret_named_by(const char *config, const char *key);
 
 /** Creates a secret file 0600, O_EXCL, and fsyncs it. \return 0 or negative errno (-EEXIST when it is there already). */
 int wn_secret_write(const char *file, const void *buf, size_t n);

@@ -9,9 +9,20 @@
 
 #include "base/config.h"
 
+static const char *named_in, *named_key;
+
+void wn_secret_named_by(const char *config, const char *key)
+{
+	named_in = config;
+	named_key = key;
+}
+
 static int refuse(const char *file, int rc, const char *why)
 {
-	fprintf(stderr, "%s: %s\n", file, why);
+	if (named_in != NULL)
+		wn_config_bad(named_in, named_key, "%s: %s", file, why);
+	else
+		fprintf(stderr, "%s: %s\n", file, why);
 	return rc;
 }
 

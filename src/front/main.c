@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/config.h"
 #include "base/ctl.h"
 #include "base/log.h"
 #include "base/sandbox.h"
@@ -226,6 +227,7 @@ int main(int argc, char **argv)
 	bool check = false;
 	int o, r;
 
+	opterr = 0;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (o) {
 		case 'c':
@@ -241,7 +243,7 @@ int main(int argc, char **argv)
 			puts("walnut-front " WALNUT_VERSION);
 			return 0;
 		default:
-			fputs("walnut-front: try --help\n", stderr);
+			fprintf(stderr, "walnut-front: what is \"%s\"? try --help\n", argv[optind - 1]);
 			return EXIT_USAGE;
 		}
 	}
@@ -258,6 +260,7 @@ int main(int argc, char **argv)
 	wn_log_init("walnut-front", WN_LOG_INFO);
 	if (front_config_load(file, &f.config) != 0)
 		return EXIT_USAGE;
+	wn_secret_named_by(file, "keys");
 	if (peer_identity_load(f.config.keys, "front", &f.identity) != 0) {
 		front_config_free(&f.config);
 		return EXIT_USAGE;

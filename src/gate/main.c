@@ -269,6 +269,7 @@ int main(int argc, char **argv)
 	}
 	if (gate_config_load(file, &cfg) < 0)
 		return EXIT_FILE;
+	wn_secret_named_by(file, "keys");
 	if (take_away)
 		return gate_dp_remove(&cfg) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (check_machine(file, &cfg) < 0 || (check && check_keys(&cfg) < 0))
