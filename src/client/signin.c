@@ -8,64 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define METHOD        "INVITE"
-#define SDP_MAX       1024
-#define ACTIVE_PORT   9 /* RFC 4145: the port of an end that only calls */
+#include "client/signin_private.h"
+
 #define BRANCH_PREFIX "z9hG4bK"
 #define RETRY_MAX_S   60
-
-enum leg_state {
-	LEG_UNUSED,
-	LEG_ASKED,   /* INVITE without credentials */
-	LEG_HELD,    /* challenged, but another front is at work */
-	LEG_SENT,    /* INVITE with credentials */
-	LEG_WORKING, /* 100 came */
-	LEG_LATER,   /* 503: to be asked again at again_at */
-	LEG_DEAD,
-	LEG_ACCEPTED,
-};
-
-struct leg {
-	enum leg_state state;
-	uint64_t since;
-	uint64_t again_at; /* retransmission, or retry after 503 */
-	uint32_t interval;
-	char call_id[CALL_ID_MAX];
-	char branch[CALL_ID_MAX + 8];
-	char cnonce[CALL_ID_MAX];
-	uint32_t cseq;
-	unsigned stale;
-	bool known; /* these credentials use a nonce from an earlier session */
-	bool again; /* has been started afresh once */
-	struct signin_nonce challenge;
-	char msg[SIGNIN_MSG_MAX];
-	size_t msg_len;
-	bool msg_due;
-	char ack[SIGNIN_MSG_MAX];
-	size_t ack_len;
-	bool ack_due;
-};
-
-struct signin {
-	struct call call;
-	char secret[ENROL_SECRET_MAX + 1];
-	struct digest_ctx *digest;
-	uint32_t epoch_s;
-	enum sdp_proto proto;
-	uint16_t walnut_port;
-	uint64_t unix_s, start_ms, now_ms, deadline;
-	uint32_t timeout_ms;
-	uint64_t sdp_id;
-	uint32_t cseq;
-	char call_id[CALL_ID_MAX];
-	enum signin_state state;
-	struct signin_failure failure;
-	struct signin_answer answer;
-	struct leg leg[ENROL_FRONTS_MAX];
-	/* Answers that came too late for their call to be wanted: acknowledged, then ended. */
-	struct dialog stray;
-	bool has_stray;
-};
 
 __attribute__((format(printf, 4, 5))) static void note_failure(struct signin *s, enum signin_error error, unsigned status, const char *fmt,
 							       ...)
@@ -95,102 +41,6 @@ static const char *front_name(const struct signin *s, const struct leg *leg, cha
 	return wn_addr_str(&s->call.fronts[leg - s->leg], buf);
 }
 
-/* ---- what is sent ---- */
-
-static size_t build_sdp(const struct signin *s, const struct leg *leg, char *out)
-{
-	struct sdp sdp = {.proto = s->proto, .walnut_port = s->walnut_port, .tag = s->proto == SDP_UDP};
-	const struct wn_addr *seen = &leg->challenge.seen;
-	struct sip_buf b;
-
-	sdp.conn = s->call.local;
-	if (s->proto == SDP_TCP)
-		sdp.conn.port = ACTIVE_PORT;
-	sdp.cand[sdp.ncand++] = (struct sdp_candidate){SDP_HOST, sdp.conn};
-	if (seen->port != 0) {
-		struct wn_addr outside = *seen;
-
-		if (s->proto == SDP_TCP)
-			outside.port = ACTIVE_PORT;
-		sdp.cand[sdp.ncand++] = (struct sdp_candidate){SDP_SRFLX, outside};
-	}
-	sip_buf_init(&b, out, SDP_MAX);
-	sdp_build(&b, &sdp, s->sdp_id);
-	return b.overflow ? 0 : b.len;
-}
-
-static void put_request_line(const struct signin *s, const struct leg *leg, struct sip_buf *b, const char *method)
-{
-	char at[WN_ADDR_STR];
-
-	sip_printf(b, "%s sip:%s@%s SIP/2.0\r\n", method, s->call.service, s->call.domain);
-	sip_printf(b, "Via: SIP/2.0/UDP %s;branch=%s;rport\r\n", wn_addr_str(&s->call.local, at), leg->branch);
-	sip_puts(b, "Max-Forwards: 70\r\n");
-	sip_printf(b, "From: <sip:%s@%s>;tag=%s\r\n", s->call.user, s->call.domain, s->call.from_tag);
-}
-
-/* RFC 7616 section 3.4; the uri is the Request-URI and the body is covered, because the body says for whom the hole is. */
-static int put_credentials(struct signin *s, struct leg *leg, struct sip_buf *b, struct span body)
-{
-	struct digest_params p = {0};
-	uint8_t ha1[DIGEST_HASH_MAX];
-	char uri[ENROL_SERVICE_MAX + ENROL_DOMAIN_MAX + 8];
-	char hex[DIGEST_HEX_MAX];
-	int rc;
-
-	snprintf(uri, sizeof(uri), "sip:%s@%s", s->call.service, s->call.domain);
-	p.username = span_str(s->call.user);
-	p.realm = span_str(leg->challenge.realm);
-	p.nonce = span_str(leg->challenge.nonce);
-	p.uri = span_str(uri);
-	p.cnonce = span_str(leg->cnonce);
-	p.nc_text = SPAN_LIT("00000001");
-	p.qop_text = SPAN_LIT("auth-int");
-	p.qop = DIGEST_QOP_AUTH_INT;
-	p.alg = DIGEST_SHA256;
-	p.alg_known = true;
-	rc = digest_ha1(s->digest, DIGEST_SHA256, p.username, p.realm, span_str(s->secret), ha1);
-	if (rc == 0)
-		rc = digest_response(s->digest, &p, ha1, SPAN_LIT(METHOD), body, hex);
-	sodium_memzero(ha1, sizeof(ha1));
-	if (rc < 0)
-		return rc;
-	sip_printf(b, "Proxy-Authorization: Digest username=\"%s\",realm=\"%s\",nonce=\"%s\",uri=\"%s\",response=\"%.*s\",", s->call.user,
-		   leg->challenge.realm, leg->challenge.nonce, uri, DIGEST_HEX_MAX, hex);
-	sip_printf(b, "algorithm=SHA-256,cnonce=\"%s\",qop=auth-int,nc=00000001\r\n", leg->cnonce);
-	return 0;
-}
-
-static int build_invite(struct signin *s, struct leg *leg, bool credentials, size_t pad)
-{
-	char body[SDP_MAX], at[WN_ADDR_STR];
-	struct sip_buf b;
-	size_t n = build_sdp(s, leg, body);
-	int rc = 0;
-
-	if (n == 0)
-		return -EMSGSIZE;
-	sip_buf_init(&b, leg->msg, sizeof(leg->msg));
-	put_request_line(s, leg, &b, METHOD);
-	sip_printf(&b, "To: <sip:%s@%s>\r\n", s->call.service, s->call.domain);
-	sip_printf(&b, "Call-ID: %s\r\nCSeq: %u %s\r\n", leg->call_id, leg->cseq, METHOD);
-	sip_printf(&b, "Contact: <sip:%s@%s>\r\n", s->call.user, wn_addr_str(&s->call.local, at));
-	sip_puts(&b, "Allow: INVITE, ACK, BYE, CANCEL, UPDATE\r\nSupported: timer\r\nUser-Agent: walnut/" WALNUT_VERSION "\r\n");
-	if (credentials)
-		rc = put_credentials(s, leg, &b, span_of(body, n));
-	if (pad > 0) {
-		sip_puts(&b, "X-Pad: ");
-		while (pad-- > 0)
-			sip_putc(&b, '0');
-		sip_puts(&b, "\r\n");
-	}
-	sip_put_end(&b, SDP_TYPE, span_of(body, n));
-	if (rc == 0 && b.overflow)
-		rc = -EMSGSIZE;
-	leg->msg_len = rc == 0 ? b.len : 0;
-	return rc;
-}
-
 static void send_invite(struct signin *s, struct leg *leg, bool credentials, uint64_t now_ms)
 {
 	int rc;
@@ -203,9 +53,7 @@ static void send_invite(struct signin *s, struct leg *leg, bool credentials, uin
 	leg->since = now_ms;
 	leg->interval = SIP_T1_MS;
 	leg->again_at = now_ms + leg->interval;
-	rc = build_invite(s, leg, credentials, 0);
-	if (rc == 0 && leg->msg_len < SIGNIN_REQUEST_MIN)
-		rc = build_invite(s, leg, credentials, SIGNIN_REQUEST_MIN - leg->msg_len);
+	rc = signin_build_invite(s, leg, credentials);
 	leg->msg_due = rc == 0;
 	if (rc < 0) {
 		leg->state = LEG_DEAD;
@@ -224,21 +72,6 @@ static void ask(struct signin *s, struct leg *leg, uint64_t now_ms)
 	else
 		memcpy(leg->call_id, s->call_id, sizeof(leg->call_id));
 	send_invite(s, leg, false, now_ms);
-}
-
-/* RFC 3261 17.1.1.3: the ACK of a refusal belongs to its transaction. */
-static void build_ack(struct signin *s, struct leg *leg, const struct sip_msg *m)
-{
-	struct sip_buf b;
-
-	sip_buf_init(&b, leg->ack, sizeof(leg->ack));
-	put_request_line(s, leg, &b, "ACK");
-	sip_puts(&b, "To: ");
-	sip_put(&b, m->to);
-	sip_printf(&b, "\r\nCall-ID: %s\r\nCSeq: %u ACK\r\n", leg->call_id, leg->cseq);
-	sip_put_end(&b, (struct span){0}, (struct span){0});
-	leg->ack_len = b.len;
-	leg->ack_due = !b.overflow;
 }
 
 /* ---- what comes back ---- */
@@ -534,7 +367,7 @@ void signin_input(struct signin *s, const struct wn_addr *from, struct span data
 	if (!is_answer(s, leg, &m))
 		return;
 	if (m.status >= 300)
-		build_ack(s, leg, &m);
+		signin_build_ack(s, leg, &m);
 	if (s->state != SIGNIN_RUNNING) {
 		got_stray(s, leg, &m, now_ms);
 		return;
