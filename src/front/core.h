@@ -23,26 +23,27 @@
 #define FRONT_GROWTH       1024 /* what rewriting adds at most */
 #define FRONT_OUT_MAX      (FRONT_DATAGRAM_MAX + FRONT_GROWTH)
 #define FRONT_SERVICES_MAX 256
-#define FRONT_SERVICE_MAX  63   /* characters of a service's name */
+#define FRONT_SERVICE_MAX  63 /* characters of a service's name */
 #define FRONT_TENANTS_MAX  256
 #define FRONT_WORKERS_MAX  64
 #define FRONT_TOKEN_S      86400u /* lifetime of a route token */
 
 /** X(name): in the order of the checks, cheapest first. */
-#define FRONT_OUTCOMES(X) \
-	X(size) X(first_bytes) X(keepalive) X(start_line) X(malformed) X(response) X(unknown_tenant) X(method) \
-	X(in_dialog_no_token) X(in_dialog_bad_token) X(in_dialog_budget) X(ack_absorbed) X(cancel_ignored) \
-	X(challenged) X(challenge_too_large) \
-	X(credentials_malformed) X(realm) X(algorithm) X(nonce_malformed) X(nonce_foreign) X(nonce_expired) X(nonce_exhausted) \
-	X(nonce_shape) X(retransmission) X(epoch) X(unknown_user) X(digest) X(uri_mismatch) X(replay) X(feed_stale) \
-	X(user_budget) X(service_budget) X(call_limit) X(no_agent) X(too_many_hops) X(forwarded) X(forwarded_in_dialog) X(cancelled) \
-	X(relayed_response) X(relayed_request) X(response_dropped) X(timed_out)
+#define FRONT_OUTCOMES(X)                                                                                                              \
+	X(size)                                                                                                                        \
+	X(first_bytes) X(keepalive) X(start_line) X(malformed) X(response) X(unknown_tenant) X(method) X(in_dialog_no_token)           \
+		X(in_dialog_bad_token) X(in_dialog_budget) X(ack_absorbed) X(cancel_ignored) X(challenged) X(challenge_too_large)      \
+			X(credentials_malformed) X(realm) X(algorithm) X(nonce_malformed) X(nonce_foreign) X(nonce_expired)            \
+				X(nonce_exhausted) X(nonce_shape) X(retransmission) X(epoch) X(unknown_user) X(digest) X(uri_mismatch) \
+					X(replay) X(feed_stale) X(user_budget) X(service_budget) X(call_limit) X(no_agent)             \
+						X(too_many_hops) X(forwarded) X(forwarded_in_dialog) X(cancelled) X(relayed_response)  \
+							X(relayed_request) X(response_dropped) X(timed_out)
 
 enum front_outcome {
 #define X(n) FRONT_##n,
 	FRONT_OUTCOMES(X)
 #undef X
-	FRONT_OUTCOME_COUNT
+		FRONT_OUTCOME_COUNT
 };
 const char *front_outcome_name(enum front_outcome o);
 
@@ -72,8 +73,8 @@ struct budgets;
 struct front_shared {
 	struct nonce_window *nonces;
 	struct budgets *budgets;
-	uint8_t boot_key[16];     /* To-tags, branches, hashes of datagrams */
-	char host[WN_ADDR_STR];   /* what Via and Record-Route say: address and port */
+	uint8_t boot_key[16];   /* To-tags, branches, hashes of datagrams */
+	char host[WN_ADDR_STR]; /* what Via and Record-Route say: address and port */
 	uint32_t feed_max_age_s;
 	unsigned ntenants;
 	struct front_tenant *tenant;
@@ -86,12 +87,12 @@ void front_shared_fini(struct front_shared *s);
 
 /** What to do about one message. The caller sets the two buffers (FRONT_OUT_MAX each); the core fills in the rest. */
 struct front_action {
-	char *net;           /* a datagram to the network … */
-	char *agent;         /* … and a message to a tenant's agent, in the callers' buffers */
-	size_t net_n;        /* 0: none */
-	size_t agent_n;      /* 0: none */
-	struct wn_addr to;   /* where the datagram goes */
-	unsigned tenant;     /* whose agent */
+	char *net;         /* a datagram to the network … */
+	char *agent;       /* … and a message to a tenant's agent, in the callers' buffers */
+	size_t net_n;      /* 0: none */
+	size_t agent_n;    /* 0: none */
+	struct wn_addr to; /* where the datagram goes */
+	unsigned tenant;   /* whose agent */
 	enum front_outcome outcome;
 };
 
@@ -105,13 +106,14 @@ void front_core_free(struct front_core *c);
 
 /** A datagram from the network. At most one goes back, to where it came from; for a stranger never longer than `in`. */
 void front_core_datagram(struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
-                         struct front_action *out);
+			 struct front_action *out);
 
 /** A cheap look, changing nothing: whether `in` carries a nonce or a route token that verifies, so that it is served first. */
 bool front_core_first_class(const struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s);
 
 /** A whole message from a tenant's agent. */
-void front_core_from_agent(struct front_core *c, unsigned tenant, struct span msg, uint64_t now_ms, uint64_t unix_s, struct front_action *out);
+void front_core_from_agent(struct front_core *c, unsigned tenant, struct span msg, uint64_t now_ms, uint64_t unix_s,
+			   struct front_action *out);
 
 /** A tenant's agent has gone: its calls that have no final answer get 503 from the next ticks. */
 void front_core_agent_gone(struct front_core *c, unsigned tenant, uint64_t now_ms);
