@@ -29,15 +29,16 @@
 #define FRONT_TOKEN_S      86400u /* lifetime of a route token */
 
 /** X(name): in the order of the checks, cheapest first. */
-#define FRONT_OUTCOMES(X)                                                                                                              \
-	X(size)                                                                                                                        \
-	X(first_bytes) X(keepalive) X(start_line) X(malformed) X(response) X(unknown_tenant) X(method) X(in_dialog_no_token)           \
-		X(in_dialog_bad_token) X(in_dialog_budget) X(ack_absorbed) X(cancel_ignored) X(challenged) X(challenge_too_large)      \
-			X(credentials_malformed) X(realm) X(algorithm) X(nonce_malformed) X(nonce_foreign) X(nonce_expired)            \
-				X(nonce_exhausted) X(nonce_shape) X(retransmission) X(epoch) X(unknown_user) X(digest) X(uri_mismatch) \
-					X(replay) X(feed_stale) X(user_budget) X(service_budget) X(call_limit) X(no_agent)             \
-						X(too_many_hops) X(forwarded) X(forwarded_in_dialog) X(cancelled) X(relayed_response)  \
-							X(relayed_request) X(response_dropped) X(timed_out)
+/* clang-format off */
+#define FRONT_OUTCOMES(X) \
+	X(size) X(first_bytes) X(keepalive) X(start_line) X(malformed) X(response) X(unknown_tenant) X(method) \
+	X(in_dialog_no_token) X(in_dialog_bad_token) X(in_dialog_budget) X(ack_absorbed) X(cancel_ignored) \
+	X(challenged) X(challenge_too_large) \
+	X(credentials_malformed) X(realm) X(algorithm) X(nonce_malformed) X(nonce_foreign) X(nonce_expired) X(nonce_exhausted) \
+	X(nonce_shape) X(retransmission) X(epoch) X(unknown_user) X(digest) X(uri_mismatch) X(replay) X(feed_stale) \
+	X(user_budget) X(service_budget) X(call_limit) X(no_agent) X(too_many_hops) X(forwarded) X(forwarded_in_dialog) X(cancelled) \
+	X(relayed_response) X(relayed_request) X(response_dropped) X(timed_out)
+/* clang-format on */
 
 enum front_outcome {
 #define X(n) FRONT_##n,
