@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** \file Signed user-database updates: the bytes that an agent publishes and a front verifies (doc/protocol.md, "Feed"). Pure.
  *
- * Every message is signed with the tenant's Ed25519 key and carries a sequence number and the hash of its predecessor, so a gap, a rollback,
- * a reordering or a forgery is noticed whoever carried it.
+ * Every message is signed with the tenant's Ed25519 key and carries a sequence number and the hash of its predecessor, so a gap, a
+ * rollback, a reordering or a forgery is noticed whoever carried it.
  *
  *   magic "WLN1" | type 1 | domain length 1 | flags 2 | operations 4 | seq 8 | unix ms 8 | epoch 4 | epoch seconds 4
  *   | chunk 4 | chunks 4 | previous head 32 | domain | operations … | signature 64            (integers big-endian)
  *
- * UPDATE      extends the chain: seq = head + 1, previous = the head's hash. Its own hash (SHA-256 of all but the signature) is the new head.
- * SNAPSHOT    the whole database at (seq, previous) in `chunks` messages numbered from 0; replaces everything when the last one is in.
- * HEARTBEAT   states (seq, previous) as the current head and the time; changes nothing.
+ * UPDATE      extends the chain: seq = head + 1, previous = the head's hash. Its own hash (SHA-256 of all but the signature) is the new
+ * head. SNAPSHOT    the whole database at (seq, previous) in `chunks` messages numbered from 0; replaces everything when the last one is
+ * in. HEARTBEAT   states (seq, previous) as the current head and the time; changes nothing.
  */
 #pragma once
 
@@ -18,10 +18,10 @@
 
 #include "base/span.h"
 
-#define USER_NAME_MAX 63
-#define DOMAIN_MAX 200          /* with "/EPOCH" a realm stays below 216 */
-#define UPDATE_BYTES_MAX 60000  /* one message; larger databases take more */
-#define UPDATE_HEAD_BYTES 32
+#define USER_NAME_MAX      63
+#define DOMAIN_MAX         200   /* with "/EPOCH" a realm stays below 216 */
+#define UPDATE_BYTES_MAX   60000 /* one message; larger databases take more */
+#define UPDATE_HEAD_BYTES  32
 #define UPDATE_SIGN_PUBLIC 32
 #define UPDATE_SIGN_SECRET 64
 
@@ -35,13 +35,13 @@ struct update_head {
 struct update_msg {
 	enum update_type type;
 	struct span domain;
-	struct update_head at;      /* CHANGE: seq is this message's, hash its predecessor's */
+	struct update_head at; /* CHANGE: seq is this message's, hash its predecessor's */
 	uint64_t unix_ms;
-	uint32_t epoch;             /* the publisher's current epoch; 0 with rotation off */
-	uint32_t epoch_s;           /* length of an epoch; 0 = rotation off */
+	uint32_t epoch;   /* the publisher's current epoch; 0 with rotation off */
+	uint32_t epoch_s; /* length of an epoch; 0 = rotation off */
 	uint32_t chunk, chunks;
 	uint32_t nops;
-	struct span ops;            /* for user_op_next */
+	struct span ops;                 /* for user_op_next */
 	uint8_t hash[UPDATE_HEAD_BYTES]; /* of this message */
 };
 
@@ -50,14 +50,15 @@ bool user_name_valid(struct span name);
 
 enum user_op_kind { USER_SET = 1, USER_DEL = 2 };
 #define USER_HAS_SHA256 1u
-#define USER_HAS_MD5 2u
+#define USER_HAS_MD5    2u
 
-/** SET: kind 1 | name length 1 | flags 1 | epoch 4 | name | SHA-256 HA1 32 if flagged | MD5 HA1 16 if flagged. DEL: kind | length | 0 | 0 | name. */
+/** SET: kind 1 | name length 1 | flags 1 | epoch 4 | name | SHA-256 HA1 32 if flagged | MD5 HA1 16 if flagged. DEL: kind | length | 0 | 0 |
+ * name. */
 struct user_op {
 	enum user_op_kind kind;
 	struct span name;
 	uint8_t flags;
-	uint32_t epoch;             /* whose keys these are */
+	uint32_t epoch;              /* whose keys these are */
 	const uint8_t *sha256, *md5; /* into the message, or NULL */
 };
 
