@@ -20,8 +20,7 @@ $(ASAN)/build.ninja:
 
 demo: ## three acts and the claims; writes build/demo/report.json
 	@scripts/deps.sh test
-	@$(MAKE) --no-print-directory all
-	@lab/demo
+	@started=$$(date +%s) && $(MAKE) --no-print-directory all && WALNUT_STARTED=$$started lab/demo
 
 test: ## unit tests under ASan and UBSan, then the network tests in namespaces
 	@scripts/deps.sh test
