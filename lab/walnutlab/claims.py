@@ -81,7 +81,10 @@ def quiet(lab, walnut, seconds=40):
     """Waits until there is no call, no hole, no connection of a session that still wants to end, and nothing of one on the link."""
     wait_for("all holes to be closed", lambda: not walnut.holes(), seconds)
     wait_for("all calls to have ended", lambda: (walnut.agent.status() or {}).get("calls") == 0, seconds)
-    wait_for("the service's connections to have ended", lambda: not lingering(lab), seconds)
+    try:
+        wait_for("the service's connections to have ended", lambda: not lingering(lab), seconds)
+    except LabError as e:
+        raise LabError(f"{e}: {lingering(lab)}") from None
     with Watch(lab) as w:
         last, since = None, time.monotonic()
         end = since + seconds
@@ -95,9 +98,9 @@ def quiet(lab, walnut, seconds=40):
 
 
 def lingering(lab):
-    """Connections at the host, the agent's own apart, that have not ended."""
-    lines = run(lab, "host", ["ss", "-Htan"])[1].splitlines()
-    return [line for line in lines if line.split()[0] not in ("LISTEN", "TIME-WAIT") and not line.rstrip().endswith((":7061", ":7443"))]
+    """Connections at the host, the agent's own apart, that have not ended. Those of the plain acts had another address, which is gone."""
+    rows = [line.split() for line in run(lab, "host", ["ss", "-Htan"])[1].splitlines()]
+    return [r for r in rows if r[0] not in ("LISTEN", "TIME-WAIT") and r[3].startswith(lab.service + ":") and not r[4].endswith((":7061", ":7443"))]
 
 
 class Watch:
