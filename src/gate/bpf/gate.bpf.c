@@ -174,12 +174,13 @@ static __always_inline int gate_reap_flow(const struct gate_key *key, __u64 now)
 	struct gate_usage *use;
 	__u32 tenant;
 	__u64 claim;
-	int dead, slot;
+	int dead, slot, strayed;
 
 	if (!f)
 		return 0;
+	strayed = gate_tenant_of(f->inside_ip) != (int)f->tenant; /* the file no longer gives this address to whoever opened it */
 	bpf_spin_lock(&f->lock);
-	if (now > f->expires + GATE_REAP_GRACE_NS)
+	if (strayed || now > f->expires + GATE_REAP_GRACE_NS)
 		f->dead = 1;
 	dead = f->dead;
 	bk.local_ip = f->inside_ip;
