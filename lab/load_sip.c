@@ -158,7 +158,7 @@ static unsigned make(char *out, enum kind kind, struct front *from, uint64_t seq
 			for (unsigned k = 0; k < NONCE; k++)
 				p[k] = b64[lab_random() & 63];
 			/* The first characters hold the time of issue, as a recent boot would write it; the last one only four bits. */
-			memcpy(p, "AAA", 3);
+			p[0] = p[1] = p[2] = 'A';
 			p[NONCE - 1] = b64[lab_random() & 60];
 		}
 	}
