@@ -449,6 +449,7 @@ static int gather(struct gate_dp *dp)
 	dp->services_fd = bpf_map__fd(s->maps.services);
 	dp->usage_fd = bpf_map__fd(s->maps.usage);
 	dp->counters_fd = bpf_map__fd(s->maps.counters);
+	dp->budgets_fd = bpf_map__fd(s->maps.budgets);
 	dp->reap_fd = bpf_program__fd(s->progs.gate_reap);
 	dp->path_fd[GATE_OUTSIDE] = bpf_program__fd(s->progs.gate_outside);
 	dp->path_fd[GATE_INSIDE] = bpf_program__fd(s->progs.gate_inside);

@@ -34,7 +34,7 @@ struct gate_dp {
 	struct gate_grant *grants;
 	struct gate_info *infos;
 	struct gate_meta *meta;
-	int holes_fd, mappings_fd, flows_fd, back_fd, services_fd, usage_fd, counters_fd, reap_fd, path_fd[GATE_SIDES];
+	int holes_fd, mappings_fd, flows_fd, back_fd, services_fd, usage_fd, counters_fd, reap_fd, budgets_fd, path_fd[GATE_SIDES];
 	struct ring_buffer *events;
 	struct gate_neighbours *neighbours;
 	int lock; /* the state directory, flocked: one writer */

@@ -4,15 +4,13 @@
 
 #include "gate/bpf/port.h"
 
-/** \return 1 when it fits and is charged; burst is how far ahead of the rate it may run, in ns. */
-static __always_inline int gate_bucket_take(__u64 *due, __u64 now, __u64 cost, __u64 burst)
+/** Whether the rate is used up; burst is how far ahead of it one may run, in ns. Changes nothing. */
+static __always_inline int gate_bucket_empty(__u64 due, __u64 now, __u64 burst)
 {
-	__u64 d = *due;
+	return due > now && due - now > burst;
+}
 
-	if (d < now)
-		d = now;
-	if (d - now > burst)
-		return 0;
-	*due = d + cost;
-	return 1;
+static __always_inline void gate_bucket_charge(__u64 *due, __u64 now, __u64 cost)
+{
+	*due = (*due > now ? *due : now) + cost;
 }

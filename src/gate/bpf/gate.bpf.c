@@ -2,6 +2,7 @@
 /** \file The programs. gate_outside and gate_inside sit on the two interfaces; gate_reap is run by user space only, to delete what has
  * expired. */
 #include "gate/bpf/hole.h"
+#include "gate/bpf/icmp.h"
 #include "gate/bpf/session.h"
 
 char gate_license[] SEC("license") = "Dual BSD/GPL";
@@ -45,6 +46,13 @@ int gate_outside(struct xdp_md *ctx)
 	proto = gate_proto_index(p.proto);
 	if (slot < 0 || proto < 0)
 		return gate_drop(GATE_R_NOT_PUBLIC);
+	if (gate_icmp_is_error(&p)) {
+		why = gate_error(ctx, &p, GATE_OUTSIDE, now);
+		if (why)
+			return gate_drop((__u32)why);
+		gate_count(GATE_R_ICMP_ERROR);
+		return XDP_REDIRECT;
+	}
 	if (p.proto == IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO_REPLY)
 		return gate_drop(GATE_R_ICMP_TYPE);
 	at = GATE_PORT_INDEX(slot, proto, bpf_ntohs(p.dport));
@@ -112,6 +120,13 @@ int gate_inside(struct xdp_md *ctx)
 		return gate_drop(GATE_R_TTL);
 	if (gate_public_slot(p.dst) >= 0)
 		return gate_drop(GATE_R_HAIRPIN);
+	if (gate_icmp_is_error(&p)) {
+		why = gate_error(ctx, &p, GATE_INSIDE, now);
+		if (why)
+			return gate_drop((__u32)why);
+		gate_count(GATE_R_ICMP_ERROR);
+		return XDP_REDIRECT;
+	}
 	if (p.proto == IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO)
 		return gate_drop(GATE_R_ICMP_TYPE);
 

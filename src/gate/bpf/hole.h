@@ -62,23 +62,26 @@ static __always_inline void gate_hole_adopt(struct gate_hole *h, __u64 id, __u64
 	h->id = id;
 }
 
-/** Under the lock: counts a packet towards the service, or refuses it. */
-static __always_inline int gate_hole_charge(struct gate_hole *h, const struct gate_grant *g, __u32 bytes, __u64 now)
+/** Under the lock: whether the hole's rates let another packet towards the service. Asked before anything changes, charged after everything
+ * is known to be in order: only what is the user's counts against the user. */
+static __always_inline int gate_hole_room(const struct gate_hole *h, const struct gate_grant *g, __u64 now)
 {
-	__u64 d;
-
-	if (g->packet_cost && !gate_bucket_take(&h->packet_due, now, g->packet_cost, GATE_RATE_BURST_NS))
+	if (g->packet_cost && gate_bucket_empty(h->packet_due, now, GATE_RATE_BURST_NS))
 		return GATE_R_RATE_PACKETS;
-	if (g->byte_cost) {
-		d = h->byte_due < now ? now : h->byte_due;
-		if (d - now > GATE_RATE_BURST_NS)
-			return GATE_R_RATE_BYTES;
-		h->byte_due = d + ((bytes * g->byte_cost) >> 16);
-	}
+	if (g->byte_cost && gate_bucket_empty(h->byte_due, now, GATE_RATE_BURST_NS))
+		return GATE_R_RATE_BYTES;
+	return 0;
+}
+
+static __always_inline void gate_hole_charge(struct gate_hole *h, const struct gate_grant *g, __u32 bytes, __u64 now)
+{
+	if (g->packet_cost)
+		gate_bucket_charge(&h->packet_due, now, g->packet_cost);
+	if (g->byte_cost)
+		gate_bucket_charge(&h->byte_due, now, (bytes * g->byte_cost) >> 16);
 	h->packets_in++;
 	h->bytes_in += bytes;
 	h->last = now;
-	return 0;
 }
 
 static __always_inline int gate_hole_idle(const struct gate_hole *h, const struct gate_grant *g, __u64 now)
@@ -136,22 +139,24 @@ static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gat
 	gate_hole_adopt(h, id, g->opened);
 	if (h->bound && !gate_hole_is(h, p))
 		why = GATE_R_WRONG_REMOTE;
-	else if (tag && !gate_replay_accept(&h->replay, counter))
-		why = GATE_R_TAG_REPLAY;
 	else
-		why = gate_hole_charge(h, g, p->len, now);
-	if (!why && !h->bound) {
-		h->remote_ip = p->src;
-		h->remote_port = p->sport;
-		h->bound = 1;
-		bind = 1;
+		why = gate_hole_room(h, g, now);
+	if (!why && tag && !gate_replay_accept(&h->replay, counter))
+		why = GATE_R_TAG_REPLAY;
+	if (!why) {
+		gate_hole_charge(h, g, p->len, now);
+		if (!h->bound) {
+			h->remote_ip = p->src;
+			h->remote_port = p->sport;
+			h->bound = 1;
+			bind = 1;
+		}
 	}
 	bpf_spin_unlock(&h->lock);
 	if (bind)
 		gate_count(GATE_R_HOLE_BOUND);
-	if (why && !bound)
-		if (!GATE_READ(h->bound) || !gate_hole_is(h, p))
-			gate_back_release(bk, (GATE_BACK_HOLE << 62) | id);
+	if (why == GATE_R_WRONG_REMOTE && !bound) /* another source was bound meanwhile */
+		gate_back_release(bk, (GATE_BACK_HOLE << 62) | id);
 	return why;
 }
 
@@ -183,8 +188,10 @@ static __always_inline int gate_hole_syn(const struct gate_pkt *p, const struct 
 		return GATE_R_SYN_DATA;
 	bpf_spin_lock(&h->lock);
 	gate_hole_adopt(h, id, g->opened);
-	if (!gate_bucket_take(&h->syn_due, now, g->syn_cost, GATE_SYN_BURST_NS))
+	if (gate_bucket_empty(h->syn_due, now, GATE_SYN_BURST_NS))
 		why = GATE_R_SYN_RATE;
+	else
+		gate_bucket_charge(&h->syn_due, now, g->syn_cost);
 	bpf_spin_unlock(&h->lock);
 	if (why)
 		return why;
@@ -197,7 +204,9 @@ static __always_inline int gate_hole_syn(const struct gate_pkt *p, const struct 
 	if (h->id != id || h->bound) {
 		why = GATE_R_TCP_STATE;
 	} else {
-		why = gate_hole_charge(h, g, p->len, now);
+		why = gate_hole_room(h, g, now);
+		if (!why)
+			gate_hole_charge(h, g, p->len, now);
 		e = gate_embryo_find(h, p->sport, 1);
 		if (!why && !(e->seen && e->port == p->sport && e->client_isn == p->seq)) {
 			if (e->seen && e->port != p->sport)
@@ -258,9 +267,11 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 	if (h->id != id) {
 		why = GATE_R_TCP_STATE;
 	} else if (h->bound) {
-		why = !gate_hole_is(h, p) ? GATE_R_WRONG_REMOTE : gate_hole_segment(h, GATE_OUTSIDE, p, &o, now);
+		why = !gate_hole_is(h, p) ? GATE_R_WRONG_REMOTE : gate_hole_room(h, g, now);
 		if (!why)
-			why = gate_hole_charge(h, g, p->len, now);
+			why = gate_hole_segment(h, GATE_OUTSIDE, p, &o, now);
+		if (!why)
+			gate_hole_charge(h, g, p->len, now);
 	} else {
 		e = gate_embryo_find(h, p->sport, 0);
 		if (!e || (p->flags & (GATE_SYN | GATE_FIN)))
@@ -270,7 +281,9 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 		else if (!e->answered || p->ack != e->service_isn + 1 || p->seq != e->client_isn + 1)
 			why = GATE_R_TCP_ACK;
 		if (!why)
-			why = gate_hole_charge(h, g, p->len, now);
+			why = gate_hole_room(h, g, now);
+		if (!why)
+			gate_hole_charge(h, g, p->len, now);
 		if (!why && (p->flags & GATE_RST)) {
 			e->answered = 0;
 			e->client_isn = p->seq; /* nothing answers this number any more */

@@ -238,6 +238,16 @@ uint64_t fx_counter(const char *name)
 	return w.value;
 }
 
+void fx_refill(void)
+{
+	uint64_t *zero = calloc((size_t)fx_dp->cpus, sizeof(*zero));
+
+	assert_non_null(zero);
+	for (uint32_t i = 0; bpf_map_update_elem(fx_dp->budgets_fd, &i, zero, BPF_ANY) == 0; i++)
+		;
+	free(zero);
+}
+
 struct snapshot {
 	char name[64];
 	uint64_t value;

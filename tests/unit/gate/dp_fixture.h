@@ -61,6 +61,8 @@ void fx_expect_frame_drop(int side, const uint8_t *frame, size_t n, const char *
 void fx_passes(int side, const struct fx_packet *in, uint8_t *out, size_t *nout);
 uint16_t fx_sport(const uint8_t *frame);
 uint64_t fx_counter(const char *name);
+/** Fills every budget (ARP, control, ICMP errors) again. */
+void fx_refill(void);
 
 /** An OPEN with sane values for the rest. */
 struct gate_request fx_open_request(uint8_t proto, uint16_t port, const char *remote);
