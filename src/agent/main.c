@@ -12,6 +12,7 @@
 #include "agent/agent.h"
 #include "base/config.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/sandbox.h"
 
 #define DEFAULT_FILE "/etc/walnut/agent.yaml"
@@ -53,7 +54,7 @@ static int run(const struct agent_config *cfg)
 	uv_signal_t watch[2];
 	struct agent *agent;
 	uv_loop_t loop;
-	int rc;
+	int rc, manager = wn_notify_open();
 
 	rc = uv_loop_init(&loop);
 	if (rc < 0) {
@@ -87,6 +88,7 @@ static int run(const struct agent_config *cfg)
 		return 1;
 	}
 	wn_info("serving %s: %u services, %u fronts", cfg->domain, cfg->nservices, cfg->nfronts);
+	wn_notify_ready(manager);
 	uv_run(&loop, UV_RUN_DEFAULT);
 	agent_free(agent);
 	return 0;

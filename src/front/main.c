@@ -14,6 +14,7 @@
 #include "base/config.h"
 #include "base/ctl.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/sandbox.h"
 #include "front/budgets.h"
 #include "front/config.h"
@@ -166,7 +167,7 @@ static int open_all(struct front *f)
 static int serve(struct front *f)
 {
 	char addr[WN_ADDR_STR];
-	int r = open_all(f);
+	int manager = wn_notify_open(), r = open_all(f);
 
 	if (r == 0)
 		r = uv_signal_init(&f->loop, &f->term);
@@ -193,6 +194,7 @@ static int serve(struct front *f)
 	}
 	wn_info("listening on %s, %u worker%s, %u tenant%s", wn_addr_str(&f->config.listen, addr), f->nworkers, f->nworkers == 1 ? "" : "s",
 		f->config.ntenants, f->config.ntenants == 1 ? "" : "s");
+	wn_notify_ready(manager);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
 	wn_info("ending");
 	return 0;

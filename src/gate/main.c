@@ -18,6 +18,7 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/sandbox.h"
 #include "gate/config.h"
 #include "gate/control.h"
@@ -160,8 +161,8 @@ static int writer_confine(const char *user)
 
 static int writer_main(const struct gate_config *cfg, int parser, int stop)
 {
+	int rc, manager = wn_notify_open();
 	struct gate_dp *dp;
-	int rc;
 
 	prctl(PR_SET_NAME, "walnut-gate-map");
 	rc = gate_dp_open(cfg, &dp);
@@ -170,6 +171,7 @@ static int writer_main(const struct gate_config *cfg, int parser, int stop)
 	rc = writer_confine(cfg->user);
 	if (rc == 0) {
 		wn_info("ready");
+		wn_notify_ready(manager);
 		rc = gate_writer_run(cfg, dp, parser, stop);
 		if (rc == 0)
 			wn_info("ending; the packet path stays in place");

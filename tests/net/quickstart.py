@@ -35,13 +35,24 @@ echo ready
 exec sleep 300
 """
 
-SYSTEMCTL = """#!/bin/sh
-# systemctl enable --now UNIT, as far as the quickstart needs it: runs the unit's ExecStart in the background.
-[ "$1 $2" = "enable --now" ] && [ $# -eq 3 ] || exit 2
-unit=/usr/local/lib/systemd/system/$3.service
-start=$(sed -n 's/^ExecStart=//p' $unit)
-[ -n "$start" ] || { echo "no ExecStart in $unit" >&2; exit 1; }
-setsid $start >>/run/walnut/$3.log 2>&1 </dev/null &
+SYSTEMCTL = """#!/usr/bin/python3
+# systemctl enable --now UNIT, as far as the quickstart needs it: runs the installed unit's ExecStart and waits until it says that it is ready.
+import os, socket, subprocess, sys
+if len(sys.argv) != 4 or sys.argv[1:3] != ["enable", "--now"]:
+    sys.exit(2)
+with open(f"/usr/local/lib/systemd/system/{sys.argv[3]}.service") as f:
+    unit = dict(line.strip().split("=", 1) for line in f if "=" in line and line[0] != "#")
+assert unit["Type"] == "notify"
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.bind("/run/walnut/notify")
+manager.settimeout(10)
+with open(f"/run/walnut/{sys.argv[3]}.log", "a") as log:
+    subprocess.Popen(unit["ExecStart"].split(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                     env=dict(os.environ, NOTIFY_SOCKET="/run/walnut/notify"))
+try:
+    sys.exit(0 if manager.recv(64) == b"READY=1" else 1)
+finally:
+    os.unlink("/run/walnut/notify")
 """
 
 
