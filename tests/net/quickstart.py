@@ -26,7 +26,7 @@ BLOCK = re.compile(r"^```sh on=(\w+)\n(.*?)^```", re.M | re.S)
 MOUNTS = """
 set -e
 mount --make-rprivate /
-for d in /etc/walnut /var/lib/walnut /run/walnut; do mkdir -p $d; mount -t tmpfs tmpfs $d; done
+for d in /etc/walnut /var/lib/walnut /run/walnut; do mount -t tmpfs tmpfs $d; done
 mount -t tmpfs tmpfs /usr/local
 mount -t tmpfs tmpfs /root
 mount -t bpf bpf /sys/fs/bpf
@@ -93,6 +93,18 @@ class Tap:
 
 
 def main():
+    # Places to mount on; those that were not there go again.
+    made = [d for d in ("/etc/walnut", "/var/lib/walnut", "/run/walnut") if not os.path.isdir(d)]
+    for d in made:
+        os.mkdir(d)
+    try:
+        return walk()
+    finally:
+        for d in made:
+            os.rmdir(d)
+
+
+def walk():
     with open(GUIDE, encoding="utf-8") as f:
         blocks = BLOCK.findall(f.read())
     tap, values = Tap(), {}
@@ -111,8 +123,8 @@ def main():
                 continue
             host = hosts[on]
             if on == "person":
-                _, line, _ = hosts["service"].run("cat alice.enrolment; rm alice.enrolment")
-                host.write("alice.enrolment", line)
+                _, line, _ = hosts["service"].run("cat /root/alice.enrolment; rm /root/alice.enrolment")
+                host.write("/root/alice.enrolment", line)
             work = "cd /root\n" + text
             if number == len(blocks) - 1:
                 status, out, err = host.run(work, stdin="echo through-$((6*7))\nexit\n")
