@@ -19,6 +19,8 @@ CLAIMS = (
     ("spoofed_holes", "holes for an attacker's candidates", "0", lambda v: v == 0),
 )
 
+COLOURS = {"download": "#1f5f8b", "upload": "#b5651d"}
+
 
 def verdicts(report):
     """[(key, what, bar, value, good)]; what was not measured is not good."""
@@ -50,8 +52,11 @@ def finish(report, folder, out):
 
 
 def svg(samples, acts, path, title="Goodput of a 10 Mbit/s link"):
-    """samples: [(seconds, direction, Mbit/s)]; acts: [(begin, end, name)]."""
+    """samples: [(seconds, "download" or "upload", Mbit/s)]; acts: [(begin, end, name)]."""
     width, height, left, right, top, bottom = 960, 360, 60, 20, 60, 50
+    unknown = {s[1] for s in samples} - set(COLOURS)
+    if unknown:
+        raise ValueError(f"samples of {sorted(unknown)}: no curve would show them")
     last = max([s[0] for s in samples] + [a[1] for a in acts] + [1.0])
     most = max([s[2] for s in samples] + [10.0]) * 1.05
     x = lambda s: left + (width - left - right) * s / last
@@ -71,7 +76,7 @@ def svg(samples, acts, path, title="Goodput of a 10 Mbit/s link"):
         o.append(f'<text x="{x(s):.1f}" y="{height - bottom + 18}" text-anchor="middle" fill="#555">{s} s</text>')
     o.append(f'<text x="16" y="{(top + height - bottom) / 2:.0f}" transform="rotate(-90 16 {(top + height - bottom) / 2:.0f})" '
              'text-anchor="middle" fill="#555">Mbit/s</text>')
-    for direction, colour in (("down", "#1f5f8b"), ("up", "#b5651d")):
+    for direction, colour in COLOURS.items():
         run = []
         for i, (s, d, v) in enumerate(samples):
             if d == direction:
@@ -79,7 +84,7 @@ def svg(samples, acts, path, title="Goodput of a 10 Mbit/s link"):
             if run and (d != direction or i == len(samples) - 1):
                 o.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{" ".join(run)}"/>')
                 run = []
-    o.append(f'<text x="{width - right - 150}" y="20" fill="#1f5f8b">download</text><text x="{width - right - 60}" y="20" fill="#b5651d">upload</text>')
+        o.append(f'<text x="{width - right - (150 if direction == "download" else 60)}" y="20" fill="{colour}">{direction}</text>')
     o.append("</svg>")
     with open(path, "w", encoding="utf-8") as f:
         f.write("\n".join(o) + "\n")
