@@ -157,7 +157,7 @@ static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const
 }
 
 /* Whether the pinned tables are ours and fit the file. */
-static bool pins_fit(const struct gate_config *cfg)
+static bool pins_fit(const struct gate_config *cfg, uint32_t *generic)
 {
 	struct gate_meta want, have;
 	struct bpf_map_info info;
@@ -173,6 +173,7 @@ static bool pins_fit(const struct gate_config *cfg)
 	memset(&info, 0, sizeof(info));
 	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && info.type == BPF_MAP_TYPE_ARRAY && info.value_size == sizeof(have) &&
 	    bpf_map_lookup_elem(fd, &zero, &have) == 0) {
+		*generic = have.abi == GATE_ABI && have.sizes[7] == sizeof(have) ? have.generic : 0;
 		meta_wanted(cfg, &want);
 		fit = have.ready == 1 && have.abi == want.abi && memcmp(have.sizes, want.sizes, sizeof(want.sizes)) == 0 &&
 		      memcmp(have.public_ip, want.public_ip, sizeof(want.public_ip)) == 0 && have.port_low == want.port_low &&
@@ -359,38 +360,37 @@ static int pinned_link(const char *path, uint32_t ifindex)
 	return -1;
 }
 
-static int attach(struct gate_dp *dp, int side)
+static int update_link(struct gate_dp *dp, int side, int link)
+{
+	/* One instant: each packet meets the old program or the new one. */
+	int rc = bpf_link_update(link, dp->path_fd[side], NULL) < 0 ? -errno : 0;
+
+	if (rc != 0)
+		wn_err("%s: replacing its program: %s", side == GATE_OUTSIDE ? dp->cfg.outside : dp->cfg.inside, strerror(-rc));
+	close(link);
+	return rc;
+}
+
+/* \return 0; -EOPNOTSUPP when the driver takes no program; another negative errno with a line on stderr. */
+static int create_link(struct gate_dp *dp, int side, const char *path)
 {
 	const char *name = side == GATE_OUTSIDE ? dp->cfg.outside : dp->cfg.inside, *key = side == GATE_OUTSIDE ? "outside" : "inside";
-	const int prog = dp->path_fd[side];
-	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = XDP_FLAGS_DRV_MODE);
-	char path[320];
-	int link, rc = 0;
+	const bool generic = dp->meta->generic != 0;
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE);
+	int rc = 0, link = bpf_link_create(dp->path_fd[side], (int)dp->ifindex[side], BPF_XDP, &opts);
 
-	path_of(&dp->cfg, link_names[side], path, sizeof(path));
-	link = pinned_link(path, dp->ifindex[side]);
-	if (link >= 0) {
-		/* One instant: each packet meets the old program or the new one. */
-		if (bpf_link_update(link, prog, NULL) < 0) {
-			rc = -errno;
-			wn_err("%s.interface: %s: replacing the program: %s", key, name, strerror(-rc));
-		}
-		close(link);
-		return rc;
-	}
-	link = bpf_link_create(prog, (int)dp->ifindex[side], BPF_XDP, &opts);
-	if (link < 0 && errno != EBUSY && errno != EEXIST) {
-		wn_warn("%s.interface: %s takes no program in its driver (%s): slower generic mode; check its MTU and driver", key, name,
-			strerror(errno));
-		opts.flags = XDP_FLAGS_SKB_MODE;
-		link = bpf_link_create(prog, (int)dp->ifindex[side], BPF_XDP, &opts);
-	}
 	if (link < 0) {
 		rc = -errno;
 		if (rc == -EBUSY || rc == -EEXIST)
 			wn_err("%s.interface: %s holds another XDP program; ip link set dev %s xdp off", key, name, name);
-		else
+		else if (generic)
 			wn_err("%s.interface: %s takes no XDP program: %s", key, name, strerror(-rc));
+		else {
+			wn_warn("%s.interface: the driver of %s takes no program (%s): both interfaces use the slower generic mode; check "
+				"its MTU and driver",
+				key, name, strerror(-rc));
+			rc = -EOPNOTSUPP;
+		}
 		return rc;
 	}
 	if (bpf_obj_pin(link, path) < 0) {
@@ -399,6 +399,34 @@ static int attach(struct gate_dp *dp, int side)
 	}
 	close(link);
 	return rc;
+}
+
+/* Native programs can redirect only to devices whose driver takes frames from them: when one side is generic, so is the other. */
+static int attach(struct gate_dp *dp)
+{
+	char path[GATE_SIDES][320];
+	int rc = 0, link[GATE_SIDES];
+
+	for (int side = 0; side < GATE_SIDES; side++) {
+		path_of(&dp->cfg, link_names[side], path[side], sizeof(path[side]));
+		link[side] = pinned_link(path[side], dp->ifindex[side]);
+	}
+	if (link[GATE_OUTSIDE] < 0 && link[GATE_INSIDE] < 0)
+		dp->meta->generic = 0; /* other interfaces, perhaps better ones */
+	/* Outside first: nothing is let out before answers find their way in. */
+	for (int side = 0; side < GATE_SIDES; side++) {
+		if (rc == 0)
+			rc = link[side] >= 0 ? update_link(dp, side, link[side]) : create_link(dp, side, path[side]);
+		else if (link[side] >= 0)
+			close(link[side]);
+	}
+	if (rc != -EOPNOTSUPP || dp->meta->generic)
+		return rc;
+	dp->meta->generic = 1;
+	for (int side = 0; side < GATE_SIDES; side++)
+		unlink(path[side]);
+	rc = create_link(dp, GATE_OUTSIDE, path[GATE_OUTSIDE]);
+	return rc != 0 ? rc : create_link(dp, GATE_INSIDE, path[GATE_INSIDE]);
 }
 
 static int on_event(void *arg, void *data, size_t size)
@@ -462,7 +490,7 @@ static int gather(struct gate_dp *dp)
 }
 
 /* The first and only time for these tables. */
-static int begin(struct gate_dp *dp)
+static int begin(struct gate_dp *dp, uint32_t generic)
 {
 	struct gate_meta m;
 	int rc;
@@ -471,6 +499,7 @@ static int begin(struct gate_dp *dp)
 	randombytes_buf(&m.boot_id, sizeof(m.boot_id));
 	m.boot_id |= 1;
 	m.generation = wn_unix_ms(); /* holes of earlier tables had lower ones */
+	m.generic = generic;
 	*dp->meta = m;
 	rc = write_pins(dp->skel, &dp->cfg);
 	if (rc != 0) {
@@ -484,6 +513,7 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 {
 	uint8_t mac[GATE_SIDES][8] = {{0}};
 	struct gate_dp *dp;
+	uint32_t generic = 0;
 	bool adopt;
 	int rc;
 
@@ -505,12 +535,12 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 		rc = dp->lock;
 		goto fail;
 	}
-	adopt = pins_fit(cfg);
+	adopt = pins_fit(cfg, &generic);
 	rc = load(dp, adopt, mac);
 	if (rc == 0)
 		rc = gather(dp);
 	if (rc == 0 && !adopt)
-		rc = begin(dp);
+		rc = begin(dp, generic);
 	if (rc == 0)
 		rc = gate_neighbours_new(dp->ifindex, &dp->neighbours);
 	if (rc == 0)
@@ -529,10 +559,7 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 		wn_err("event buffer: %s", strerror(-rc));
 		goto fail;
 	}
-	/* Inside last: nothing is let out before answers find their way in. */
-	rc = attach(dp, GATE_OUTSIDE);
-	if (rc == 0)
-		rc = attach(dp, GATE_INSIDE);
+	rc = attach(dp);
 	if (rc != 0)
 		goto fail;
 	dp->meta->ready = 1;

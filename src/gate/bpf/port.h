@@ -10,12 +10,22 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #define GATE_UNROLL _Pragma("unroll")
+/* The kernel lets programs load at any address of a packet. */
+#define GATE_LOAD64(p) (*(const __u64 *)(const void *)(p))
 #else
 #include <endian.h>
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))
 #endif
 #define GATE_UNROLL
+static inline __u64 gate_load64(const void *p)
+{
+	__u64 v;
+
+	__builtin_memcpy(&v, p, sizeof(v));
+	return v;
+}
+#define GATE_LOAD64(p)     gate_load64(p)
 #define bpf_htons(x)       htobe16(x)
 #define bpf_ntohs(x)       be16toh(x)
 #define bpf_htonl(x)       htobe32(x)

@@ -75,16 +75,16 @@ static __always_inline int gate_tag_check(const __u8 *p, const __u8 *end, __u32 
 			break;
 		if (p + 8 > end)
 			return 0;
-		gate_sip_word(&s, GATE_LE64(*(const __u64 *)(const void *)p));
+		gate_sip_word(&s, GATE_LE64(GATE_LOAD64(p)));
 		p += 8;
 	}
 	/* The MAC follows the message: eight bytes can be read at its ragged end, and what is too many is masked. */
 	if (p + 8 > end)
 		return 0;
-	last = GATE_LE64(*(const __u64 *)(const void *)p) & ((1ull << (rest * 8)) - 1);
+	last = GATE_LE64(GATE_LOAD64(p)) & ((1ull << (rest * 8)) - 1);
 	p += rest;
 	if (p + 8 > end)
 		return 0;
-	mac = GATE_LE64(*(const __u64 *)(const void *)p);
+	mac = GATE_LE64(GATE_LOAD64(p));
 	return gate_sip_final(&s, last, message) == mac;
 }

@@ -31,9 +31,13 @@ static __always_inline void gate_end_open(struct gate_tcp_end *e, const struct g
 	e->flags = (__u8)(GATE_TCP_KNOWN | o->flags);
 }
 
-/** Both SYNs are known: scaling and SACK hold only when both offered them; each may send what the other advertised. */
+/** Both SYNs are known, b's came first: scaling and SACK hold only when both offered them; each may send what the other advertised. */
 static __always_inline void gate_ends_agree(struct gate_tcp_end *a, struct gate_tcp_end *b)
 {
+	/* What each will acknowledge first; a SYN's own field says nothing, and zero would stand above half of all numbers. */
+	b->ack = a->limit;
+	if (gate_before(a->ack, b->limit) || gate_before(b->end, a->ack))
+		a->ack = b->limit;
 	if (!(a->flags & b->flags & GATE_TCP_SCALE))
 		a->scale = b->scale = 0;
 	if (!(a->flags & b->flags & GATE_TCP_SACK)) {
