@@ -2,7 +2,6 @@
 #include "gate/dataplane.h"
 
 #include <errno.h>
-#include <linux/if_link.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sodium.h>
@@ -16,11 +15,7 @@
 #include "base/log.h"
 #include "gate/path.h"
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wsign-conversion"
 #include "gate.skel.h"
-#pragma GCC diagnostic pop
 
 #define BACK_PER_HOLE 4 /* entries in the reverse table beside the sessions' */
 
@@ -39,8 +34,6 @@ static const struct reason reasons[GATE_REASON_COUNT] = {
 	GATE_REASONS(GATE_REASON_ROW)
 #undef GATE_REASON_ROW
 };
-
-static const char *const link_names[GATE_SIDES] = {"link_outside", "link_inside"};
 
 /* The end of what the loader said, which is where it says why: shown when a load fails, not before. */
 static char loader_log[2048];
@@ -71,11 +64,6 @@ static void pins_of(struct gate_bpf *s, struct pin out[static GATE_PINS])
 					   {s->maps.counters, "counters"}, {s->maps.meta, "meta"}};
 
 	memcpy(out, all, sizeof(all));
-}
-
-static void path_of(const struct gate_config *cfg, const char *name, char *out, size_t cap)
-{
-	snprintf(out, cap, "%s/%s", cfg->state, name);
 }
 
 static uint64_t name_hash(const char *s)
@@ -166,7 +154,7 @@ static bool pins_fit(const struct gate_config *cfg, uint32_t *generic)
 	bool fit = false;
 	int fd;
 
-	path_of(cfg, "meta", path, sizeof(path));
+	gate_pin_path(cfg, "meta", path, sizeof(path));
 	fd = bpf_obj_get(path);
 	if (fd < 0)
 		return false;
@@ -193,7 +181,7 @@ static int reuse_pins(struct gate_bpf *s, const struct gate_config *cfg)
 
 	pins_of(s, pin);
 	for (unsigned i = 0; i < GATE_PINS; i++) {
-		path_of(cfg, pin[i].name, path, sizeof(path));
+		gate_pin_path(cfg, pin[i].name, path, sizeof(path));
 		fd = bpf_obj_get(path);
 		if (fd < 0)
 			return -errno;
@@ -212,12 +200,12 @@ static int write_pins(struct gate_bpf *s, const struct gate_config *cfg)
 
 	pins_of(s, pin);
 	for (unsigned i = GATE_PINS; i-- > 0;) { /* meta goes first: what is half replaced is not adopted */
-		path_of(cfg, pin[i].name, path, sizeof(path));
+		gate_pin_path(cfg, pin[i].name, path, sizeof(path));
 		if (unlink(path) < 0 && errno != ENOENT)
 			return -errno;
 	}
 	for (unsigned i = 0; i < GATE_PINS; i++) {
-		path_of(cfg, pin[i].name, path, sizeof(path));
+		gate_pin_path(cfg, pin[i].name, path, sizeof(path));
 		if (bpf_obj_pin(bpf_map__fd(pin[i].map), path) < 0)
 			return -errno;
 	}
@@ -341,92 +329,6 @@ static int fill_devices(struct gate_dp *dp)
 		}
 	}
 	return 0;
-}
-
-/* A link that is pinned and still holds this interface, or -1. */
-static int pinned_link(const char *path, uint32_t ifindex)
-{
-	struct bpf_link_info info;
-	uint32_t len = sizeof(info);
-	int fd = bpf_obj_get(path);
-
-	if (fd < 0)
-		return -1;
-	memset(&info, 0, sizeof(info));
-	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && info.type == BPF_LINK_TYPE_XDP && info.xdp.ifindex == ifindex)
-		return fd;
-	close(fd);
-	unlink(path);
-	return -1;
-}
-
-static int update_link(struct gate_dp *dp, int side, int link)
-{
-	/* One instant: each packet meets the old program or the new one. */
-	int rc = bpf_link_update(link, dp->path_fd[side], NULL) < 0 ? -errno : 0;
-
-	if (rc != 0)
-		wn_err("%s: replacing its program: %s", side == GATE_OUTSIDE ? dp->cfg.outside : dp->cfg.inside, strerror(-rc));
-	close(link);
-	return rc;
-}
-
-/* \return 0; -EOPNOTSUPP when the driver takes no program; another negative errno with a line on stderr. */
-static int create_link(struct gate_dp *dp, int side, const char *path)
-{
-	const char *name = side == GATE_OUTSIDE ? dp->cfg.outside : dp->cfg.inside, *key = side == GATE_OUTSIDE ? "outside" : "inside";
-	const bool generic = dp->meta->generic != 0;
-	LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE);
-	int rc = 0, link = bpf_link_create(dp->path_fd[side], (int)dp->ifindex[side], BPF_XDP, &opts);
-
-	if (link < 0) {
-		rc = -errno;
-		if (rc == -EBUSY || rc == -EEXIST)
-			wn_err("%s.interface: %s holds another XDP program; ip link set dev %s xdp off", key, name, name);
-		else if (generic)
-			wn_err("%s.interface: %s takes no XDP program: %s", key, name, strerror(-rc));
-		else {
-			wn_warn("%s.interface: the driver of %s takes no program (%s): both interfaces use the slower generic mode; check "
-				"its MTU and driver",
-				key, name, strerror(-rc));
-			rc = -EOPNOTSUPP;
-		}
-		return rc;
-	}
-	if (bpf_obj_pin(link, path) < 0) {
-		rc = -errno;
-		wn_err("state: %s: %s", path, strerror(-rc));
-	}
-	close(link);
-	return rc;
-}
-
-/* Native programs can redirect only to devices whose driver takes frames from them: when one side is generic, so is the other. */
-static int attach(struct gate_dp *dp)
-{
-	char path[GATE_SIDES][320];
-	int rc = 0, link[GATE_SIDES];
-
-	for (int side = 0; side < GATE_SIDES; side++) {
-		path_of(&dp->cfg, link_names[side], path[side], sizeof(path[side]));
-		link[side] = pinned_link(path[side], dp->ifindex[side]);
-	}
-	if (link[GATE_OUTSIDE] < 0 && link[GATE_INSIDE] < 0)
-		dp->meta->generic = 0; /* other interfaces, perhaps better ones */
-	/* Outside first: nothing is let out before answers find their way in. */
-	for (int side = 0; side < GATE_SIDES; side++) {
-		if (rc == 0)
-			rc = link[side] >= 0 ? update_link(dp, side, link[side]) : create_link(dp, side, path[side]);
-		else if (link[side] >= 0)
-			close(link[side]);
-	}
-	if (rc != -EOPNOTSUPP || dp->meta->generic)
-		return rc;
-	dp->meta->generic = 1;
-	for (int side = 0; side < GATE_SIDES; side++)
-		unlink(path[side]);
-	rc = create_link(dp, GATE_OUTSIDE, path[GATE_OUTSIDE]);
-	return rc != 0 ? rc : create_link(dp, GATE_INSIDE, path[GATE_INSIDE]);
 }
 
 static int on_event(void *arg, void *data, size_t size)
@@ -559,7 +461,7 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 		wn_err("event buffer: %s", strerror(-rc));
 		goto fail;
 	}
-	rc = attach(dp);
+	rc = gate_links_attach(dp);
 	if (rc != 0)
 		goto fail;
 	dp->meta->ready = 1;
@@ -599,7 +501,7 @@ int gate_dp_remove(const struct gate_config *cfg)
 	if (lock < 0)
 		return lock;
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		path_of(cfg, names[i], path, sizeof(path));
+		gate_pin_path(cfg, names[i], path, sizeof(path));
 		if (unlink(path) < 0 && errno != ENOENT) {
 			rc = -errno;
 			wn_err("state: %s: %s", path, strerror(-rc));
@@ -623,14 +525,13 @@ void gate_dp_events(struct gate_dp *dp)
 
 int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_drop, uint64_t value, void *arg), void *arg)
 {
-	uint64_t *value = calloc((size_t)dp->cpus, sizeof(*value)), sum[GATE_REASON_COUNT], flows = 0;
+	uint64_t *value = calloc((size_t)dp->cpus, sizeof(*value)), sum[GATE_REASON_COUNT] = {0}, flows = 0;
 	struct gate_usage use;
 	int rc = 0;
 
 	if (value == NULL)
 		return -ENOMEM;
 	for (uint32_t r = 0; r < GATE_REASON_COUNT; r++) {
-		sum[r] = 0;
 		if (bpf_map_lookup_elem(dp->counters_fd, &r, value) < 0) {
 			rc = -errno;
 			goto done;

@@ -11,8 +11,8 @@
 struct gate_dp;
 
 /** Mounts nothing; needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON (bpffs must be mounted). Adopts what is pinned under cfg->state when it
- * matches (then no flow is lost), else loads afresh, attaches to both interfaces by pinned links, and sets what the path relies on (sysctls,
- * offloads that must be off are checked and named). \return 0 or negative errno with a line on stderr that says what to do. */
+ * matches (then no flow is lost), else loads afresh, attaches to both interfaces by pinned links, and sets what the path relies on
+ * (sysctls, offloads that must be off are checked and named). \return 0 or negative errno with a line on stderr that says what to do. */
 int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out);
 /** Leaves programs, links and maps in place. */
 void gate_dp_close(struct gate_dp *dp);

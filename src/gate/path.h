@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -83,6 +84,15 @@ static inline bool swap64(__u64 *p, uint64_t was, uint64_t is)
 int gate_host_check(const struct gate_config *cfg, uint32_t ifindex[GATE_SIDES], uint8_t mac[GATE_SIDES][8]);
 /** Makes the state directory on a mounted bpf file system and locks it. \return the descriptor or negative errno. */
 int gate_state_dir(const char *path);
+
+static inline void gate_pin_path(const struct gate_config *cfg, const char *name, char *out, size_t cap)
+{
+	snprintf(out, cap, "%s/%s", cfg->state, name);
+}
+
+/* links.c: holds the programs on both interfaces by pinned links; a link that is there is given the new program in one instant.
+ * \return 0 or negative errno with a line on stderr. */
+int gate_links_attach(struct gate_dp *dp);
 
 /* grants.c */
 /** Rebuilds what is only in memory from the pinned tables: live holes, quotas, free places; closes what the file no longer allows. */

@@ -18,7 +18,7 @@
 /* Deletion happens in the kernel, entry by entry, where it can be done without racing the path. */
 static void reap(struct gate_dp *dp, struct gate_reap *r)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = r, .data_size_in = sizeof(*r), .repeat = 1);
+	struct bpf_test_run_opts opts = {.sz = sizeof(opts), .data_in = r, .data_size_in = sizeof(*r), .repeat = 1};
 
 	if (r->count == 0)
 		return;

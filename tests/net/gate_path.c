@@ -77,7 +77,7 @@ static void command(struct gate_dp *dp, char *line)
 int main(int argc, char **argv)
 {
 	struct gate_dp *dp;
-	struct pollfd p[2] = { { .fd = 0, .events = POLLIN }, { .events = POLLIN } };
+	struct pollfd p[2] = {{.fd = 0, .events = POLLIN}, {.events = POLLIN}};
 	static char in[4096];
 	size_t have = 0;
 	char *end;

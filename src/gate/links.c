@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <linux/if_link.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "gate/path.h"
+
+static const char *const link_names[GATE_SIDES] = {"link_outside", "link_inside"};
+
+/* A link that is pinned and still holds this interface, or -1. */
+static int pinned_link(const char *path, uint32_t ifindex)
+{
+	struct bpf_link_info info;
+	uint32_t len = sizeof(info);
+	int fd = bpf_obj_get(path);
+
+	if (fd < 0)
+		return -1;
+	memset(&info, 0, sizeof(info));
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && info.type == BPF_LINK_TYPE_XDP && info.xdp.ifindex == ifindex)
+		return fd;
+	close(fd);
+	unlink(path);
+	return -1;
+}
+
+static int update_link(struct gate_dp *dp, int side, int link)
+{
+	/* One instant: each packet meets the old program or the new one. */
+	int rc = bpf_link_update(link, dp->path_fd[side], NULL) < 0 ? -errno : 0;
+
+	if (rc != 0)
+		wn_err("%s: replacing its program: %s", side == GATE_OUTSIDE ? dp->cfg.outside : dp->cfg.inside, strerror(-rc));
+	close(link);
+	return rc;
+}
+
+/* \return 0; -EOPNOTSUPP when the driver takes no program; another negative errno with a line on stderr. */
+static int create_link(struct gate_dp *dp, int side, const char *path)
+{
+	const char *name = side == GATE_OUTSIDE ? dp->cfg.outside : dp->cfg.inside, *key = side == GATE_OUTSIDE ? "outside" : "inside";
+	const bool generic = dp->meta->generic != 0;
+	const struct bpf_link_create_opts opts = {.sz = sizeof(opts), .flags = generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE};
+	int rc = 0, link = bpf_link_create(dp->path_fd[side], (int)dp->ifindex[side], BPF_XDP, &opts);
+
+	if (link < 0) {
+		rc = -errno;
+		if (rc == -EBUSY || rc == -EEXIST)
+			wn_err("%s.interface: %s holds another XDP program; ip link set dev %s xdp off", key, name, name);
+		else if (generic)
+			wn_err("%s.interface: %s takes no XDP program: %s", key, name, strerror(-rc));
+		else {
+			wn_warn("%s.interface: the driver of %s takes no program (%s): both interfaces use the slower generic mode; check "
+				"its MTU and driver",
+				key, name, strerror(-rc));
+			rc = -EOPNOTSUPP;
+		}
+		return rc;
+	}
+	if (bpf_obj_pin(link, path) < 0) {
+		rc = -errno;
+		wn_err("state: %s: %s", path, strerror(-rc));
+	}
+	close(link);
+	return rc;
+}
+
+/* Native programs can redirect only to devices whose driver takes frames from them: when one side is generic, so is the other. */
+int gate_links_attach(struct gate_dp *dp)
+{
+	char path[GATE_SIDES][320];
+	int rc = 0, link[GATE_SIDES];
+
+	for (int side = 0; side < GATE_SIDES; side++) {
+		gate_pin_path(&dp->cfg, link_names[side], path[side], sizeof(path[side]));
+		link[side] = pinned_link(path[side], dp->ifindex[side]);
+	}
+	if (link[GATE_OUTSIDE] < 0 && link[GATE_INSIDE] < 0)
+		dp->meta->generic = 0; /* other interfaces, perhaps better ones */
+	/* Outside first: nothing is let out before answers find their way in. */
+	for (int side = 0; side < GATE_SIDES; side++) {
+		if (rc == 0)
+			rc = link[side] >= 0 ? update_link(dp, side, link[side]) : create_link(dp, side, path[side]);
+		else if (link[side] >= 0)
+			close(link[side]);
+	}
+	if (rc != -EOPNOTSUPP || dp->meta->generic)
+		return rc;
+	dp->meta->generic = 1;
+	for (int side = 0; side < GATE_SIDES; side++)
+		unlink(path[side]);
+	rc = create_link(dp, GATE_OUTSIDE, path[GATE_OUTSIDE]);
+	return rc != 0 ? rc : create_link(dp, GATE_INSIDE, path[GATE_INSIDE]);
+}
