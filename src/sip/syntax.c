@@ -163,10 +163,13 @@ const char *sip_take_param(const char *p, const char *end, struct sip_param_view
 
 bool sip_param(struct span params, struct span name, struct span *value)
 {
-	const char *p = params.p, *end = params.p + params.n;
+	const char *p = params.p, *end;
 
 	*value = (struct span){0};
-	while (params.n != 0 && p < end) {
+	if (params.n == 0)
+		return false;
+	end = params.p + params.n;
+	while (p < end) {
 		struct sip_param_view v;
 		const char *next = sip_take_param(p, end, &v);
 
