@@ -173,6 +173,8 @@ static bool in_good_standing(const struct leg *leg, uint64_t now_ms)
 		return now_ms < leg->since + (leg->known ? SIGNIN_NEXT_MS : SIGNIN_QUIET_MS);
 	case LEG_WORKING:
 		return now_ms < leg->since + SIGNIN_STUCK_MS;
+	case LEG_DOUBTED:
+		return now_ms < leg->since + SIGNIN_DOUBT_MS;
 	default:
 		return false;
 	}
@@ -191,11 +193,15 @@ static bool another_at_work(const struct signin *s, const struct leg *self, uint
 
 static void got_challenge(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms)
 {
-	bool answered = leg->state == LEG_SENT || leg->state == LEG_WORKING;
+	bool answered = leg->state == LEG_SENT;
+	struct signin_nonce before = leg->challenge;
 	bool known = leg->known;
 	char name[WN_ADDR_STR];
 	bool stale = false;
 
+	/* The front has these credentials, so what it challenges now was somebody else's. */
+	if (leg->state == LEG_WORKING || leg->state == LEG_DOUBTED)
+		return;
 	leg->msg_due = false;
 	if (take_challenge(s, leg, m, now_ms, &stale) < 0) {
 		leg->state = LEG_DEAD;
@@ -203,9 +209,11 @@ static void got_challenge(struct signin *s, struct leg *leg, const struct sip_ms
 	}
 	take_seen(s, leg, m);
 	if (answered && !stale) {
-		leg->state = LEG_DEAD;
-		note_failure(s, SIGNIN_E_CREDENTIALS, 407, "front %s does not accept the user or the secret of this enrolment",
-			     front_name(s, leg, name));
+		/* Who sees the request can be first with an altered one, and this is the answer to that: ours may yet come. */
+		leg->fresh = leg->challenge;
+		leg->challenge = before;
+		leg->state = LEG_DOUBTED;
+		leg->since = now_ms;
 		return;
 	}
 	if (answered && !known && ++leg->stale > SIGNIN_STALE_MAX) {
@@ -372,11 +380,11 @@ void signin_input(struct signin *s, const struct wn_addr *from, struct span data
 		got_stray(s, leg, &m, now_ms);
 		return;
 	}
-	if (leg->state != LEG_ASKED && leg->state != LEG_SENT && leg->state != LEG_WORKING)
+	if (leg->state != LEG_ASKED && leg->state != LEG_SENT && leg->state != LEG_WORKING && leg->state != LEG_DOUBTED)
 		return;
 	if (m.status < 200) {
 		/* RFC 3261 17.1.1.2: the front has it, no more retransmissions. */
-		if (leg->state == LEG_SENT) {
+		if (leg->state == LEG_SENT || leg->state == LEG_DOUBTED) {
 			leg->state = LEG_WORKING;
 			leg->since = now_ms;
 			leg->msg_due = false;
@@ -425,6 +433,22 @@ static void bring_in_another(struct signin *s, uint64_t now_ms)
 	}
 }
 
+/* Nothing else came: once more with the newer challenge, then the credentials are wrong. */
+static void end_doubt(struct signin *s, struct leg *leg, uint64_t now_ms)
+{
+	char name[WN_ADDR_STR];
+
+	if (++leg->doubts < SIGNIN_DOUBTS_MAX) {
+		leg->challenge = leg->fresh;
+		leg->known = false;
+		send_invite(s, leg, true, now_ms);
+		return;
+	}
+	leg->state = LEG_DEAD;
+	note_failure(s, SIGNIN_E_CREDENTIALS, 407, "front %s does not accept the user or the secret of this enrolment",
+		     front_name(s, leg, name));
+}
+
 static void step(struct signin *s, uint64_t now_ms)
 {
 	bool good = false, alive = false;
@@ -436,8 +460,11 @@ static void step(struct signin *s, uint64_t now_ms)
 		fail(s);
 		return;
 	}
-	for (unsigned i = 0; i < s->call.nfronts; i++)
+	for (unsigned i = 0; i < s->call.nfronts; i++) {
+		if (s->leg[i].state == LEG_DOUBTED && now_ms >= s->leg[i].since + SIGNIN_DOUBT_MS)
+			end_doubt(s, &s->leg[i], now_ms);
 		good = good || in_good_standing(&s->leg[i], now_ms);
+	}
 	if (!good)
 		bring_in_another(s, now_ms);
 	for (unsigned i = 0; i < s->call.nfronts; i++) {
@@ -502,6 +529,9 @@ uint64_t signin_deadline(const struct signin *s)
 			break;
 		case LEG_WORKING:
 			sooner(s, &at, leg->since + SIGNIN_STUCK_MS);
+			break;
+		case LEG_DOUBTED:
+			sooner(s, &at, leg->since + SIGNIN_DOUBT_MS);
 			break;
 		case LEG_LATER:
 			sooner(s, &at, leg->again_at);

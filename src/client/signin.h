@@ -18,6 +18,8 @@
 #define SIGNIN_NEXT_MS     500  /* without any answer to a first INVITE: the next front joins */
 #define SIGNIN_QUIET_MS    1000 /* credentials sent, no answer at all: the same */
 #define SIGNIN_STUCK_MS    2000 /* 100 Trying, then nothing: the same */
+#define SIGNIN_DOUBT_MS    1000 /* credentials challenged anew: so long their own answer may still come */
+#define SIGNIN_DOUBTS_MAX  2    /* so often per front before they are taken for wrong */
 #define SIGNIN_STALE_MAX   2    /* challenges with stale=true taken per front */
 #define SIGNIN_MSG_MAX     4096
 #define SIGNIN_REALM_MAX   (ENROL_DOMAIN_MAX + 24)

@@ -10,6 +10,7 @@ enum leg_state {
 	LEG_HELD,    /* challenged, but another front is at work */
 	LEG_SENT,    /* INVITE with credentials */
 	LEG_WORKING, /* 100 came */
+	LEG_DOUBTED, /* challenged anew: the credentials are wrong, or somebody overtook them with altered ones */
 	LEG_LATER,   /* 503: to be asked again at again_at */
 	LEG_DEAD,
 	LEG_ACCEPTED,
@@ -24,10 +25,11 @@ struct leg {
 	char branch[CALL_ID_MAX + 8];
 	char cnonce[CALL_ID_MAX];
 	uint32_t cseq;
-	unsigned stale;
+	unsigned stale, doubts;
 	bool known; /* these credentials use a nonce from an earlier session */
 	bool again; /* has been started afresh once */
 	struct signin_nonce challenge;
+	struct signin_nonce fresh; /* LEG_DOUBTED: the newer challenge; the session key stays with the one that was answered */
 	char msg[SIGNIN_MSG_MAX];
 	size_t msg_len;
 	bool msg_due;

@@ -9,6 +9,7 @@ def test():
     with everything() as (lab, _, walnut):
         found = claims.spoofed(lab, walnut)
         ok(all(a["sent"] for a in found["attempts"]), "every attack overtook a sign-in", found["attempts"])
+        ok(all(a["client_worked"] for a in found["attempts"] if "client_worked" in a), "the user who was overtaken gets in all the same", found["attempts"])
         ok(found["spoofed_holes"] == 0, "no hole for an attacker's address", found)
         ok(found["outcomes"].get("digest", 0) >= 1, "a changed body fails the digest", found["outcomes"])
         ok(found["outcomes"].get("nonce_foreign", 0) >= 1, "the attacker's own address fails the nonce", found["outcomes"])

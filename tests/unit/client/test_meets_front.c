@@ -305,9 +305,12 @@ static void wrong_secret(void **state)
 	(void)state;
 	start("oJ3kq7tXvY0Zb1Nn2Mm4Pp5Rr6Ss8Tt9Uu-Vv_Ww0Xx", NULL);
 	exchange(0);
+	assert_int_equal(signin_state(s), SIGNIN_RUNNING);
+	exchange(SIGNIN_DOUBT_MS);
+	exchange(2 * SIGNIN_DOUBT_MS);
 	assert_int_equal(signin_state(s), SIGNIN_FAILED);
 	assert_int_equal(signin_failure(s)->error, SIGNIN_E_CREDENTIALS);
-	assert_int_equal(front_core_count(core, FRONT_digest), 1);
+	assert_int_equal(front_core_count(core, FRONT_digest), SIGNIN_DOUBTS_MAX);
 	assert_int_equal(front_core_count(core, FRONT_forwarded), 0);
 }
 

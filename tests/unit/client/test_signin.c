@@ -367,9 +367,39 @@ static void wrong_secret(void **state)
 	begin(1);
 	up_to_credentials();
 	deliver(0, challenge(&sent[1], "nonce2", false), 100);
-	assert_int_equal(at(100), 1); /* the ACK only */
+	assert_int_equal(at(100), 1); /* the ACK only: an answer to these credentials may still come */
+	assert_int_equal(signin_deadline(s), START + 100 + SIGNIN_DOUBT_MS);
+	assert_int_equal(at(100 + SIGNIN_DOUBT_MS), 1);
+	assert_true(has_credentials(&sent[0], "nonce2"));
+	deliver(0, challenge(&sent[0], "nonce3", false), 1200);
+	assert_int_equal(at(1200), 1);
+	assert_int_equal(at(1200 + SIGNIN_DOUBT_MS), 0);
 	assert_int_equal(failure(), SIGNIN_E_CREDENTIALS);
 	assert_null(strstr(signin_failure(s)->why, SECRET));
+}
+
+/* Somebody on the path is first with the same credentials on an altered INVITE: the challenge that draws comes before our own answer. */
+static void overtaken(void **state)
+{
+	struct sent first;
+	uint8_t key[32];
+
+	(void)state;
+	begin(1);
+	up_to_credentials();
+	first = sent[1];
+	assert_int_equal(sip_parse(span_of(first.bytes, first.n), false, &first.m), SIP_OK);
+	deliver(0, challenge(&first, "nonce2", false), 100);
+	assert_int_equal(at(100), 1); /* its ACK */
+	deliver(0, fake_status(&fake, &first.m, &seen, 100, ""), 150);
+	deliver(0, challenge(&first, "nonce3", false), 160); /* and once more, when the front has ours already */
+	at(160);
+	assert_int_equal(signin_state(s), SIGNIN_RUNNING);
+	deliver(0, accept_it(&first, "agent"), 200);
+	assert_int_equal(signin_state(s), SIGNIN_ACCEPTED);
+	/* The key belongs to the challenge that was answered. */
+	assert_int_equal(fake_session_key(&fake, &first.m, key), 0);
+	assert_memory_equal(key, signin_answer(s)->session_key, sizeof(key));
 }
 
 /* A challenge that must not get an answer: no credentials leave, for nothing. */
@@ -699,6 +729,7 @@ int main(void)
 		cmocka_unit_test(stale_once_more),
 		cmocka_unit_test(stale_without_end),
 		cmocka_unit_test(wrong_secret),
+		cmocka_unit_test(overtaken),
 		cmocka_unit_test(other_realms),
 		cmocka_unit_test(md5_only),
 		cmocka_unit_test(clock_goes_on),
