@@ -7,7 +7,7 @@
 
 #include "base/span.h"
 
-#define B64URL_LEN(n) (((n) * 4 + 2) / 3)
+#define B64URL_LEN(n) (((n)*4 + 2) / 3)
 
 /** Writes B64URL_LEN(n) characters, no NUL. Returns that count. */
 size_t b64url_encode(const uint8_t *in, size_t n, char *out);

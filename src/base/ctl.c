@@ -219,9 +219,8 @@ static void client_serve(struct ctl_client *c)
 	memmove(c->in, c->in + used, c->len - used);
 	c->len -= used;
 	c->scanned = 0;
-	if (c->pending != NULL)
-		json_decref(answer);
-	else if (c->closing)
+	/* Answered later, answered already by a ctl_answer within the handler, or nobody is left to answer. */
+	if (c->pending != NULL || c->out != NULL || c->closing)
 		json_decref(answer);
 	else
 		client_answer(c, answer);

@@ -15,8 +15,8 @@ struct ctl_server;
 /** Answers one request: returns a new reference (the server frees it); NULL only after ctl_defer. Runs on the loop's thread. */
 typedef json_t *(*ctl_handler)(const json_t *request, void *arg);
 
-/** Listens on `path`, replacing a stale socket (one nobody listens on); makes its folder when that is missing. At most 32 clients (a new one
- * closes the oldest), ten seconds for a line or for taking an answer. SIGPIPE is ignored from here on. \return 0 or negative errno:
+/** Listens on `path`, replacing a stale socket (one nobody listens on); makes its folder when that is missing. At most 32 clients (a new
+ * one closes the oldest), ten seconds for a line or for taking an answer. SIGPIPE is ignored from here on. \return 0 or negative errno:
  * -EADDRINUSE somebody answers there, -ENOTSOCK another kind of file is there. */
 int ctl_listen(uv_loop_t *loop, const char *path, ctl_handler handler, void *arg, struct ctl_server **out);
 /** Frees itself on the loop; removes the socket's file when it may. Must not be called twice. */
@@ -25,7 +25,8 @@ void ctl_close(struct ctl_server *s);
 struct ctl_pending;
 /** Only inside a handler: keeps this request open for a later ctl_answer; the handler then returns NULL. NULL when out of memory. */
 struct ctl_pending *ctl_defer(struct ctl_server *s);
-/** Answers (takes the reference) and frees p; must be called once for each ctl_defer, also when the client or the server has gone meanwhile. */
+/** Answers (takes the reference) and frees p; must be called once for each ctl_defer, also when the client or the server has gone
+ * meanwhile. */
 void ctl_answer(struct ctl_pending *p, json_t *answer);
 
 json_t *ctl_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

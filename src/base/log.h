@@ -9,7 +9,7 @@ void wn_log_init(const char *program, enum wn_log_level most);
 
 __attribute__((format(printf, 2, 3))) void wn_log(enum wn_log_level level, const char *fmt, ...);
 
-#define wn_err(...) wn_log(WN_LOG_ERR, __VA_ARGS__)
-#define wn_warn(...) wn_log(WN_LOG_WARN, __VA_ARGS__)
-#define wn_info(...) wn_log(WN_LOG_INFO, __VA_ARGS__)
+#define wn_err(...)   wn_log(WN_LOG_ERR, __VA_ARGS__)
+#define wn_warn(...)  wn_log(WN_LOG_WARN, __VA_ARGS__)
+#define wn_info(...)  wn_log(WN_LOG_INFO, __VA_ARGS__)
 #define wn_debug(...) wn_log(WN_LOG_DEBUG, __VA_ARGS__)

@@ -12,16 +12,16 @@ struct span {
 	size_t n;
 };
 
-#define SPAN_LIT(s) ((struct span){ (s), sizeof(s) - 1 })
+#define SPAN_LIT(s) ((struct span){(s), sizeof(s) - 1})
 
 static inline struct span span_of(const void *p, size_t n)
 {
-	return (struct span){ (const char *)p, n };
+	return (struct span){(const char *)p, n};
 }
 
 static inline struct span span_str(const char *s)
 {
-	return (struct span){ s, s != NULL ? strlen(s) : 0 };
+	return (struct span){s, s != NULL ? strlen(s) : 0};
 }
 
 /** Not constant-time: never for secrets. */

@@ -15,7 +15,7 @@
 static const char *const default_socket[] = {CALL_SOCKET_FRONT, CALL_SOCKET_AGENT, CALL_SOCKET_GATE};
 
 /* "name 12, other 3": the members that are not zero, a few a line. */
-static void print_counts(const char *label, const json_t *object)
+static void print_counts(const char *label, json_t *object)
 {
 	const char *key;
 	const json_t *v;
@@ -25,8 +25,7 @@ static void print_counts(const char *label, const json_t *object)
 	if (!json_is_object(object))
 		return;
 	printf(LABEL, label);
-	for (void *it = json_object_iter((json_t *)(uintptr_t)object); it != NULL;
-	     it = json_object_iter_next((json_t *)(uintptr_t)object, it)) {
+	for (void *it = json_object_iter(object); it != NULL; it = json_object_iter_next(object, it)) {
 		key = json_object_iter_key(it);
 		v = json_object_iter_value(it);
 		if (!json_is_integer(v) || json_integer_value(v) == 0)
@@ -75,11 +74,10 @@ static void print_front(const json_t *a)
 {
 	const json_t *agents = json_object_get(a, "agents");
 	char text[256], age[64];
-	json_t *agent;
-	size_t i;
 
-	json_array_foreach(agents, i, agent)
-	{
+	for (size_t i = 0; i < json_array_size(agents); i++) {
+		const json_t *agent = json_array_get(agents, i);
+
 		printf(LABEL "%s %s", "agent", call_text(json_object_get(agent, "domain"), text, sizeof(text)), connected(agent));
 		if (json_object_get(agent, "users") != NULL)
 			printf(", %llu users, sequence %llu%s", (unsigned long long)call_number(agent, "users"),
@@ -96,13 +94,15 @@ static void print_agent(const json_t *a)
 {
 	const json_t *gate = json_object_get(a, "gate");
 	char text[256];
-	json_t *front;
-	size_t i;
+	const json_t *fronts = json_object_get(a, "fronts");
 
 	print_text("domain", json_object_get(a, "domain"));
-	json_array_foreach(json_object_get(a, "fronts"), i, front)
+	for (size_t i = 0; i < json_array_size(fronts); i++) {
+		const json_t *front = json_array_get(fronts, i);
+
 		printf(LABEL "%s %s, sequence %llu\n", "front", call_text(json_object_get(front, "address"), text, sizeof(text)),
 		       connected(front), (unsigned long long)call_number(front, "seq"));
+	}
 	if (json_is_object(gate))
 		printf(LABEL "%s\n", "gate", connected(gate));
 	print_feed(json_object_get(a, "feed"), "");
@@ -115,12 +115,14 @@ static void print_agent(const json_t *a)
 static void print_gate(const json_t *a)
 {
 	char text[256];
-	json_t *tenant;
-	size_t i;
+	const json_t *tenants = json_object_get(a, "tenants");
 
-	json_array_foreach(json_object_get(a, "tenants"), i, tenant)
+	for (size_t i = 0; i < json_array_size(tenants); i++) {
+		const json_t *tenant = json_array_get(tenants, i);
+
 		printf(LABEL "%s, %llu agents connected\n", "tenant", call_text(json_object_get(tenant, "name"), text, sizeof(text)),
 		       (unsigned long long)call_number(tenant, "agents"));
+	}
 	print_text("holes", json_object_get(a, "holes"));
 	print_text("flows", json_object_get(a, "flows"));
 	print_counts("answers", json_object_get(a, "answers"));

@@ -70,20 +70,28 @@ static const char *date_of(const json_t *v, char *buf, size_t cap)
 	return buf;
 }
 
+static void print_users(const json_t *list)
+{
+	char name[128], date[64];
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *user = json_array_get(list, i);
+
+		printf("%-32s %s\n", call_text(json_object_get(user, "name"), name, sizeof(name)),
+		       date_of(json_object_get(user, "created"), date, sizeof(date)));
+	}
+}
+
 static int user_list(const struct call_options *o)
 {
-	json_t *answer, *user;
-	char name[128], date[64];
-	size_t i;
+	json_t *answer;
 
 	if (call_daemon("user list", agent_socket(o), json_pack("{s:s}", "cmd", "user-list"), &answer) != 0)
 		return 1;
 	if (o->json)
 		call_print_json(answer);
 	else
-		json_array_foreach(json_object_get(answer, "users"), i, user)
-			printf("%-32s %s\n", call_text(json_object_get(user, "name"), name, sizeof(name)),
-			       date_of(json_object_get(user, "created"), date, sizeof(date)));
+		print_users(json_object_get(answer, "users"));
 	json_decref(answer);
 	return 0;
 }
@@ -119,31 +127,37 @@ int cmd_user(int argc, char **argv)
 	return 2;
 }
 
-int cmd_sessions(int argc, char **argv)
+static void print_sessions(const json_t *list)
 {
 	char user[80], service[64], remote[64], public[64], age[32];
+
+	if (json_array_size(list) > 0)
+		printf("%-20s %-12s %-24s %-24s %s\n", "USER", "SERVICE", "FROM", "PUBLIC", "AGE");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *s = json_array_get(list, i);
+
+		printf("%-20s %-12s %-24s %-24s %s\n", call_text(json_object_get(s, "user"), user, sizeof(user)),
+		       call_text(json_object_get(s, "service"), service, sizeof(service)),
+		       call_text(json_object_get(s, "remote"), remote, sizeof(remote)),
+		       call_text(json_object_get(s, "public"), public, sizeof(public)),
+		       call_duration(call_number(s, "age_s"), age, sizeof(age)));
+	}
+}
+
+int cmd_sessions(int argc, char **argv)
+{
 	struct call_options o;
-	json_t *answer, *list, *s;
-	size_t i;
+	json_t *answer;
 	int rc = call_options("sessions", USAGE_SESSIONS, argc, argv, CALL_OPT_SOCKET | CALL_OPT_JSON, 0, 0, &o);
 
 	if (rc != 0)
 		return rc < 0 ? 2 : 0;
 	if (call_daemon("sessions", agent_socket(&o), json_pack("{s:s}", "cmd", "sessions"), &answer) != 0)
 		return 1;
-	list = json_object_get(answer, "sessions");
-	if (o.json) {
+	if (o.json)
 		call_print_json(answer);
-	} else {
-		if (json_array_size(list) > 0)
-			printf("%-20s %-12s %-24s %-24s %s\n", "USER", "SERVICE", "FROM", "PUBLIC", "AGE");
-		json_array_foreach(list, i, s)
-			printf("%-20s %-12s %-24s %-24s %s\n", call_text(json_object_get(s, "user"), user, sizeof(user)),
-			       call_text(json_object_get(s, "service"), service, sizeof(service)),
-			       call_text(json_object_get(s, "remote"), remote, sizeof(remote)),
-			       call_text(json_object_get(s, "public"), public, sizeof(public)),
-			       call_duration(call_number(s, "age_s"), age, sizeof(age)));
-	}
+	else
+		print_sessions(json_object_get(answer, "sessions"));
 	json_decref(answer);
 	return 0;
 }

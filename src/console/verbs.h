@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** \file The verbs that need no sign-in. argv[0] is the verb. Each returns the exit status: 0; 1 the daemon did not answer or refused; 2 usage, or an
- * unfit file. Other than with 0, one line on stderr says why. The client's verbs are in client/verbs.h. */
+/** \file The verbs that need no sign-in. argv[0] is the verb. Each returns the exit status: 0; 1 the daemon did not answer or refused; 2
+ * usage, or an unfit file. Other than with 0, one line on stderr says why. The client's verbs are in client/verbs.h. */
 #pragma once
 
 int cmd_keys(int argc, char **argv);     /* keys init|show ROLE DIR */

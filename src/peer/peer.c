@@ -361,7 +361,7 @@ static int conn_sockopts(struct peer_conn *c)
 {
 	const unsigned timeout = DEAD_LINK_MS;
 	const int interval = KEEPALIVE_S, probes = 3;
-	uv_os_fd_t fd;
+	uv_os_fd_t fd = -1;
 	int rc;
 
 	rc = uv_tcp_nodelay(&c->tcp, 1);

@@ -62,6 +62,10 @@ static json_t *handle(const json_t *request, void *arg)
 		uv_timer_start(&s->later, answer_later, 20, 0);
 		return NULL;
 	}
+	if (strcmp(cmd, "at once") == 0) {
+		ctl_answer(ctl_defer(s->ctl), json_pack("{s:b,s:s}", "ok", 1, "when", "at once"));
+		return NULL;
+	}
 	return json_pack("{s:b,s:s}", "ok", 1, "cmd", cmd);
 }
 
@@ -177,6 +181,9 @@ static void asks_and_answers(void **state)
 	json_decref(a);
 	a = call(s, "later");
 	assert_string_equal(json_string_value(json_object_get(a, "when")), "later");
+	json_decref(a);
+	a = call(s, "at once");
+	assert_string_equal(json_string_value(json_object_get(a, "when")), "at once");
 	json_decref(a);
 }
 
