@@ -14,7 +14,7 @@ clang-format --dry-run -Werror $files || bad=1
 sources=$(git ls-files 'src/*.c' 'lab/*.c' | grep -v '^src/gate/bpf/')
 echo "$sources" | xargs -P 2 -n 4 clang-tidy --quiet -p build-clang --warnings-as-errors='*' 2>/dev/null || bad=1
 echo "$sources" | xargs cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr --error-exitcode=1 \
-	--suppress=missingIncludeSystem -Isrc -D__linux__ -j 2 || bad=1
+	--suppress=missingIncludeSystem --library=scripts/cppcheck.cfg -Isrc -D__linux__ -j 2 || bad=1
 
 [ $bad -eq 0 ] && echo "lint: clean"
 exit $bad

@@ -102,7 +102,7 @@ def unit_tests(build, tally, only):
         env.update(test["env"])
         env.update(CMOCKA_MESSAGE_OUTPUT="TAP", ASAN_OPTIONS="detect_leaks=1:abort_on_error=0",
                    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
-        run(label, test["cmd"], test.get("workdir") or build, env, test.get("timeout") or 60, tally)
+        run(label, test["cmd"], test.get("workdir") or build, env, max(test.get("timeout") or 0, 120), tally)
 
 
 def net_tests(build, tally, only):

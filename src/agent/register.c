@@ -447,11 +447,14 @@ int fronts_publish(struct fronts *f, unsigned front, enum publish_kind kind, str
 
 void fronts_send(struct fronts *f, int front, bool any, struct span msg)
 {
-	struct front *s = front >= 0 ? &f->front[front] : NULL;
+	struct front *s = NULL;
 
-	for (unsigned i = 0; any && (s == NULL || !s->registered) && i < f->cfg->nfronts; i++)
-		s = &f->front[i];
-	if (s == NULL || !s->registered)
+	if (front >= 0 && f->front[front].registered)
+		s = &f->front[front];
+	for (unsigned i = 0; any && s == NULL && i < f->cfg->nfronts; i++)
+		if (f->front[i].registered)
+			s = &f->front[i];
+	if (s == NULL)
 		return;
 	if (peer_send(s->conn, msg.p, msg.n) == 0)
 		f->bytes[BYTES_SIP] += msg.n;

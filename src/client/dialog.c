@@ -98,8 +98,10 @@ static void put_common(struct dialog *d, struct sip_buf *b, const char *method, 
 
 static void new_branch(struct dialog *d, char out[static CALL_ID_MAX + 8])
 {
-	memcpy(out, "z9hG4bK", 7);
-	call_draw_id(&d->call, out + 7);
+	static const char cookie[] = "z9hG4bK";
+
+	memcpy(out, cookie, sizeof(cookie));
+	call_draw_id(&d->call, out + sizeof(cookie) - 1);
 }
 
 /* RFC 3261 13.2.2.4: a request of its own, with the INVITE's number. */

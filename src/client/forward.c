@@ -34,7 +34,7 @@ static void on_failed(struct inlet_conn *c, int fd, const struct session_report 
 int cmd_forward(int argc, char **argv)
 {
 	static const struct inlet_events events = {.accepted = on_accepted, .failed = on_failed};
-	static struct forward forward;
+	struct forward forward = {0};
 	struct client_options o;
 	struct enrol_set set;
 	struct wn_addr addr;

@@ -76,7 +76,7 @@ static const char *at_key(struct at *at, const char *key)
 
 static int set_text(struct at *at, const char *key, const char *value, const char *otherwise, char *out, size_t cap)
 {
-	const char *v = value != NULL ? value : otherwise;
+	const char *v = value != NULL ? value : otherwise != NULL ? otherwise : "";
 
 	if (span_cstr(span_str(v), out, cap) != 0)
 		return wn_config_bad(at->file, at_key(at, key), "is %zu characters long; may be at most %zu", strlen(v), cap - 1);
@@ -94,12 +94,11 @@ static int set_number(struct at *at, const char *key, const uint32_t *value, uin
 /* Via and Record-Route tell clients and agents where the front is: an address that names no host will not do. */
 static int set_addr(struct at *at, const char *key, const char *value, const char *example, struct wn_addr *out)
 {
-	struct wn_addr any = {.port = 0};
 	bool none = true;
 
 	if (wn_addr_parse(span_str(value), -1, out) != 0 || out->port == 0)
 		return wn_config_bad(at->file, at_key(at, key), "\"%.60s\" is no address and port; must be like %s", value, example);
-	for (unsigned i = 0; i < sizeof(any.ip); i++)
+	for (unsigned i = 0; i < sizeof(out->ip); i++)
 		none = none && (out->ip[i] == 0 || (wn_addr_is4(out) && i < 12));
 	if (none)
 		return wn_config_bad(at->file, at_key(at, key), "\"%.60s\" names no host; must be the address that others reach, like %s",

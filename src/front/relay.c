@@ -142,7 +142,7 @@ static int publish_agent(struct front_relay *r, unsigned tenant, const struct fr
 			a = t->published[i];
 	if (a == NULL) {
 		a = malloc(sizeof(*a));
-		more = realloc(t->published, (t->npublished + 1) * sizeof(*more));
+		more = realloc(t->published, (t->npublished + 1) * sizeof(*more)); /* NOLINT(bugprone-sizeof-expression) */
 		if (more != NULL)
 			t->published = more;
 		if (a == NULL || more == NULL) {

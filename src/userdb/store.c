@@ -355,7 +355,7 @@ int user_store_each(struct user_store *s, int (*cb)(const struct user_record *r,
 uint64_t user_store_count(struct user_store *s)
 {
 	MDB_txn *txn = NULL;
-	MDB_stat st;
+	MDB_stat st = {0};
 	uint64_t n = 0;
 
 	if (mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn) != 0)
@@ -429,7 +429,7 @@ int user_store_commit_keys(struct user_store *s, const struct update_head *head,
 int user_iter_open(struct user_store *s, struct user_iter **out)
 {
 	struct user_iter *it = calloc(1, sizeof(*it));
-	MDB_stat st;
+	MDB_stat st = {0};
 	int rc;
 
 	*out = NULL;

@@ -17,7 +17,7 @@ struct user_keys {
 	uint8_t flags; /* USER_HAS_* of that epoch */
 	uint8_t sha256[32];
 	uint8_t md5[16];
-	uint32_t id;   /* small, stable while the user lives; for budgets */
+	uint32_t id; /* small, stable while the user lives; for budgets */
 };
 
 /** Keys of `name` for `epoch`. False: no such user, or none for that epoch; *keys is then filled with a decoy derived from a random
@@ -26,10 +26,13 @@ bool user_table_find(const struct user_table *t, struct span name, uint32_t epoc
 
 enum table_verdict {
 	TABLE_OK,
-	TABLE_CURRENT,   /* a heartbeat that agrees, or a message already applied */
-	TABLE_GAP,       /* seq or hash does not follow: ask for a snapshot */
-	TABLE_ROLLBACK,  /* older than what is held */
-	TABLE_MALFORMED, TABLE_FORGED, TABLE_WRONG_DOMAIN, TABLE_TOO_OLD, /* its time is before the last one's */
+	TABLE_CURRENT,  /* a heartbeat that agrees, or a message already applied */
+	TABLE_GAP,      /* seq or hash does not follow: ask for a snapshot */
+	TABLE_ROLLBACK, /* older than what is held */
+	TABLE_MALFORMED,
+	TABLE_FORGED,
+	TABLE_WRONG_DOMAIN,
+	TABLE_TOO_OLD, /* its time is before the last one's */
 	TABLE_NO_MEMORY
 };
 /** Verifies and applies one message. One writer thread. */
@@ -39,8 +42,8 @@ const char *table_verdict_name(enum table_verdict v);
 /** What is held now. Any thread. */
 struct table_state {
 	struct update_head head;
-	uint32_t epoch, epoch_s;  /* as the publisher last said */
-	uint64_t publisher_ms;    /* time in the last valid message */
+	uint32_t epoch, epoch_s; /* as the publisher last said */
+	uint64_t publisher_ms;   /* time in the last valid message */
 	uint64_t users;
 };
 void user_table_state(const struct user_table *t, struct table_state *out);
