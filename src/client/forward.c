@@ -34,11 +34,12 @@ static void on_failed(struct inlet_conn *c, int fd, const struct session_report 
 int cmd_forward(int argc, char **argv)
 {
 	static const struct inlet_events events = {.accepted = on_accepted, .failed = on_failed};
-	struct forward forward = {0};
+	static char service[ENROL_SERVICE_MAX + 1];
+	static struct forward forward;
 	struct client_options o;
 	struct enrol_set set;
 	struct wn_addr addr;
-	char service[ENROL_SERVICE_MAX + 1], why[ENROL_WHY_MAX];
+	char why[ENROL_WHY_MAX];
 	int rc;
 
 	rc = client_options_parse(argc, argv, OPT_UDP | OPT_ALLOW_REMOTE | OPT_SIGNIN, 2, 2, USAGE, &o);
