@@ -465,6 +465,7 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 	if (rc != 0)
 		goto fail;
 	dp->meta->ready = 1;
+	gate_neighbours_gateways(dp->neighbours);
 	wn_info("packet path on %s and %s, %s: %u holes open", cfg->outside, cfg->inside, adopt ? "adopted" : "fresh", dp->live);
 	*out = dp;
 	return 0;

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "gate/path.h"
 
-#define CONFIRM_MAX 256 /* stale entries confirmed at a time */
+#define FOUND_MAX 256 /* entries asked for at a time */
 
 struct gate_neighbours {
 	struct mnl_socket *nl;
@@ -21,9 +21,17 @@ struct gate_neighbours {
 	uint32_t seq;
 	struct {
 		uint32_t ifindex, ip;
-	} stale[CONFIRM_MAX];
-	unsigned nstale;
+	} found[FOUND_MAX];
+	unsigned nfound;
 };
+
+static void found(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip)
+{
+	if (ip == 0 || n->nfound == FOUND_MAX || (ifindex != n->ifindex[GATE_OUTSIDE] && ifindex != n->ifindex[GATE_INSIDE]))
+		return;
+	n->found[n->nfound].ifindex = ifindex;
+	n->found[n->nfound++].ip = ip;
+}
 
 static int on_attr(const struct nlattr *a, void *arg)
 {
@@ -34,21 +42,42 @@ static int on_attr(const struct nlattr *a, void *arg)
 	return MNL_CB_OK;
 }
 
+/* A neighbour that has not been heard of for a while. */
 static int on_entry(const struct nlmsghdr *h, void *arg)
 {
 	struct gate_neighbours *n = arg;
 	const struct ndmsg *m = mnl_nlmsg_get_payload(h);
-	uint32_t ip = 0, ifindex = (uint32_t)m->ndm_ifindex;
+	uint32_t ip = 0;
 
-	if (h->nlmsg_type != RTM_NEWNEIGH || !(m->ndm_state & NUD_STALE) || n->nstale == CONFIRM_MAX)
-		return MNL_CB_OK;
-	if (ifindex != n->ifindex[GATE_OUTSIDE] && ifindex != n->ifindex[GATE_INSIDE])
+	if (h->nlmsg_type != RTM_NEWNEIGH || !(m->ndm_state & NUD_STALE))
 		return MNL_CB_OK;
 	mnl_attr_parse(h, sizeof(*m), on_attr, &ip);
-	if (ip != 0) {
-		n->stale[n->nstale].ifindex = ifindex;
-		n->stale[n->nstale++].ip = ip;
-	}
+	found(n, (uint32_t)m->ndm_ifindex, ip);
+	return MNL_CB_OK;
+}
+
+static int on_route_attr(const struct nlattr *a, void *arg)
+{
+	uint32_t *hop = arg;
+
+	if (mnl_attr_get_payload_len(a) != sizeof(*hop))
+		return MNL_CB_OK;
+	if (mnl_attr_get_type(a) == RTA_GATEWAY)
+		memcpy(&hop[0], mnl_attr_get_payload(a), sizeof(*hop));
+	else if (mnl_attr_get_type(a) == RTA_OIF)
+		memcpy(&hop[1], mnl_attr_get_payload(a), sizeof(*hop));
+	return MNL_CB_OK;
+}
+
+/* A route through a gateway. */
+static int on_route(const struct nlmsghdr *h, void *arg)
+{
+	uint32_t hop[2] = {0, 0}; /* address, interface */
+
+	if (h->nlmsg_type != RTM_NEWROUTE)
+		return MNL_CB_OK;
+	mnl_attr_parse(h, sizeof(struct rtmsg), on_route_attr, hop);
+	found(arg, hop[1], hop[0]);
 	return MNL_CB_OK;
 }
 
@@ -108,30 +137,41 @@ void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_
 	drain(n);
 }
 
-void gate_neighbours_confirm(struct gate_neighbours *n)
+/* Calls on_one for every entry of a kernel's table. A dump is answered before sendto returns and at every read: there is nothing to wait
+ * for. */
+static void dump(struct gate_neighbours *n, uint16_t type, mnl_cb_t on_one)
 {
 	char buf[16384] __attribute__((aligned(NLMSG_ALIGNTO))) = {0};
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
-	struct ndmsg *m;
+	struct rtgenmsg *m;
 	ssize_t got;
 	int rc;
 
 	drain(n);
-	n->nstale = 0;
-	h->nlmsg_type = RTM_GETNEIGH;
+	n->nfound = 0;
+	h->nlmsg_type = type;
 	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	h->nlmsg_seq = ++n->seq;
 	m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-	m->ndm_family = AF_INET;
+	m->rtgen_family = AF_INET;
 	if (mnl_socket_sendto(n->nl, h, h->nlmsg_len) < 0)
 		return;
-	/* A dump is answered before sendto returns and at every read: there is nothing to wait for. */
 	do {
 		got = recv(mnl_socket_get_fd(n->nl), buf, sizeof(buf), MSG_DONTWAIT);
 		if (got <= 0)
 			break;
-		rc = mnl_cb_run(buf, (size_t)got, n->seq, mnl_socket_get_portid(n->nl), on_entry, n);
+		rc = mnl_cb_run(buf, (size_t)got, n->seq, mnl_socket_get_portid(n->nl), on_one, n);
 	} while (rc > MNL_CB_STOP);
-	for (unsigned i = 0; i < n->nstale; i++)
-		gate_neighbour_resolve(n, n->stale[i].ifindex, n->stale[i].ip);
+	for (unsigned i = 0; i < n->nfound; i++)
+		gate_neighbour_resolve(n, n->found[i].ifindex, n->found[i].ip);
+}
+
+void gate_neighbours_confirm(struct gate_neighbours *n)
+{
+	dump(n, RTM_GETNEIGH, on_entry);
+}
+
+void gate_neighbours_gateways(struct gate_neighbours *n)
+{
+	dump(n, RTM_GETROUTE, on_route);
 }

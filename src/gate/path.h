@@ -121,3 +121,5 @@ void gate_neighbours_free(struct gate_neighbours *n);
 void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip);
 /** Has the stale entries of both interfaces confirmed: the packet path uses them without the kernel's knowing. */
 void gate_neighbours_confirm(struct gate_neighbours *n);
+/* Asks for the gateways of the routes through both interfaces, so that the first packets need not be dropped for the want of one. */
+void gate_neighbours_gateways(struct gate_neighbours *n);

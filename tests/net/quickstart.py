@@ -4,6 +4,7 @@
 
 A host is a namespace of the network with mounts of its own: empty /etc/walnut, /var/lib/walnut, /run, /usr/local and /root, so that nothing of this machine's is
 there and nothing stays. Where there is no systemd, `systemctl enable --now` is played by a few lines that run the installed unit's ExecStart."""
+import json
 import os
 import re
 import subprocess
@@ -140,6 +141,8 @@ def walk():
         tap.check(status == 0, "service: walnut user del alice", out + err)
         status, out, err = hosts["person"].run("ssh -o ProxyCommand='walnut connect %h %p' root@ssh.example.org true", limit=30)
         tap.check(status != 0, "alice, removed, is refused", out + err)
+        status, out, err = hosts["router"].run("walnut status --socket /run/walnut/gate.sock --json")
+        tap.check(status == 0 and json.loads(out)["drops"].get("no_neighbour", 0) == 0, "the gate knew its gateway before the first packet", out + err)
     print(f"1..{tap.count}")
     return 1 if tap.failed else 0
 
