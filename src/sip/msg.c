@@ -413,7 +413,7 @@ static enum sip_verdict known_headers(struct sip_msg *m)
 
 enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m)
 {
-	const char *start = in.p, *end = in.p + in.n, *p;
+	const char *start = in.p, *end, *p;
 	const struct sip_hdr *h;
 	enum sip_verdict verdict;
 	size_t head, body;
@@ -424,6 +424,7 @@ enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m)
 	m->consumed = 0;
 	if (in.n == 0)
 		return stream ? SIP_INCOMPLETE : SIP_NOT_SIP;
+	end = start + in.n;
 	if (!stream && in.n > SIP_MESSAGE_MAX)
 		return SIP_TOO_LARGE;
 	while (start < end && (*start == '\r' || *start == '\n'))

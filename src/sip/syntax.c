@@ -97,10 +97,11 @@ static const char *take_host(const char *p, const char *end, struct span *host)
 /* scheme ":" something, without what may stand in no URI. Returns the colon or NULL. */
 static const char *uri_colon(struct span s)
 {
-	const char *p = s.p, *end = s.p + s.n, *colon;
+	const char *p = s.p, *end, *colon;
 
 	if (s.n == 0 || !((*p | 0x20) >= 'a' && (*p | 0x20) <= 'z'))
 		return NULL;
+	end = p + s.n;
 	while (p < end && (sip_is(*p, C_HEX) || ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'z') || *p == '+' || *p == '-' || *p == '.'))
 		p++;
 	if (p == end || *p != ':' || p + 1 == end)
@@ -218,10 +219,11 @@ bool sip_list_next(struct span *rest, struct span *item)
 int sip_parse_uri(struct span s, struct sip_uri *out)
 {
 	struct sip_uri u = {0};
-	const char *p, *end = s.p + s.n, *at, *colon = uri_colon(s);
+	const char *p, *end, *at, *colon = uri_colon(s);
 
 	if (colon == NULL)
 		return -EINVAL;
+	end = s.p + s.n;
 	u.scheme = span_of(s.p, (size_t)(colon - s.p));
 	p = colon + 1;
 	if (!span_caseeq(u.scheme, SPAN_LIT("sip")) && !span_caseeq(u.scheme, SPAN_LIT("sips"))) {
