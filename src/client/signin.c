@@ -236,7 +236,7 @@ static void take_next_nonce(struct signin *s, struct leg *leg, const struct sip_
 	const struct sip_hdr *h = sip_hdr_first(m, SIP_HDR_PROXY_AUTHENTICATION_INFO);
 	struct digest_params p;
 
-	if (h == NULL || digest_parse(h->value, &p) < 0 || !text_ok(p.nextnonce, sizeof(s->answer.next.nonce)))
+	if (h == NULL || digest_parse_info(h->value, &p) < 0 || !text_ok(p.nextnonce, sizeof(s->answer.next.nonce)))
 		return;
 	s->answer.next = leg->challenge;
 	span_cstr(p.nextnonce, s->answer.next.nonce, sizeof(s->answer.next.nonce));

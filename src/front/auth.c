@@ -265,10 +265,10 @@ void auth_put_nextnonce(struct front_core *c, unsigned tenant, const struct wn_a
 	const struct tenant_view *v = core_view(c, tenant, now_ms, unix_s);
 	char nonce[NONCE_CHARS];
 
-	if (b->len + sizeof("Proxy-Authentication-Info: Digest nextnonce=\"\"\r\n") + NONCE_CHARS > ANSWER_MTU)
+	if (b->len + sizeof("Proxy-Authentication-Info: nextnonce=\"\"\r\n") + NONCE_CHARS > ANSWER_MTU)
 		return;
 	nonce_issue(&c->issuer, src, span_of(v->realm, v->realm_n), 0, now_ms, nonce);
-	sip_put(b, SPAN_LIT("Proxy-Authentication-Info: Digest nextnonce=\""));
+	sip_put(b, SPAN_LIT("Proxy-Authentication-Info: nextnonce=\""));
 	sip_put(b, span_of(nonce, sizeof(nonce)));
 	sip_put(b, SPAN_LIT("\"\r\n"));
 }

@@ -56,7 +56,7 @@ struct span fake_accept(struct fake *f, const struct sip_msg *req, const struct 
 	if (expires > 0)
 		sip_printf(&b, "Session-Expires: %u;refresher=uac\r\n", expires);
 	if (nextnonce != NULL)
-		sip_printf(&b, "Proxy-Authentication-Info: Digest nextnonce=\"%s\"\r\n", nextnonce);
+		sip_printf(&b, "Proxy-Authentication-Info: nextnonce=\"%s\"\r\n", nextnonce);
 	sip_put_end(&b, SDP_TYPE, sip_buf_span(&body));
 	return sip_buf_span(&b);
 }
