@@ -118,14 +118,14 @@ void gate_neighbours_free(struct gate_neighbours *n)
 	free(n);
 }
 
-void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip)
+static void use(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip, uint16_t flags)
 {
 	char buf[256] __attribute__((aligned(NLMSG_ALIGNTO))) = {0};
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
 	struct ndmsg *m;
 
 	h->nlmsg_type = RTM_NEWNEIGH;
-	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE;
+	h->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_CREATE | flags);
 	h->nlmsg_seq = ++n->seq;
 	m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
 	m->ndm_family = AF_INET;
@@ -137,9 +137,14 @@ void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_
 	drain(n);
 }
 
-/* Calls on_one for every entry of a kernel's table. A dump is answered before sendto returns and at every read: there is nothing to wait
- * for. */
-static void dump(struct gate_neighbours *n, uint16_t type, mnl_cb_t on_one)
+void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip)
+{
+	use(n, ifindex, ip, 0);
+}
+
+/* Calls on_one for every entry of a kernel's table, and asks for what it found. A dump is answered before sendto returns and at every read:
+ * there is nothing to wait for. */
+static void dump(struct gate_neighbours *n, uint16_t type, mnl_cb_t on_one, uint16_t flags)
 {
 	char buf[16384] __attribute__((aligned(NLMSG_ALIGNTO))) = {0};
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
@@ -163,15 +168,16 @@ static void dump(struct gate_neighbours *n, uint16_t type, mnl_cb_t on_one)
 		rc = mnl_cb_run(buf, (size_t)got, n->seq, mnl_socket_get_portid(n->nl), on_one, n);
 	} while (rc > MNL_CB_STOP);
 	for (unsigned i = 0; i < n->nfound; i++)
-		gate_neighbour_resolve(n, n->found[i].ifindex, n->found[i].ip);
+		use(n, n->found[i].ifindex, n->found[i].ip, flags);
 }
 
 void gate_neighbours_confirm(struct gate_neighbours *n)
 {
-	dump(n, RTM_GETNEIGH, on_entry);
+	dump(n, RTM_GETNEIGH, on_entry, 0);
 }
 
 void gate_neighbours_gateways(struct gate_neighbours *n)
 {
-	dump(n, RTM_GETROUTE, on_route);
+	/* Only new entries: to use a permanent one would have the kernel forget its address. */
+	dump(n, RTM_GETROUTE, on_route, NLM_F_EXCL);
 }
