@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the commands of doc/quickstart.md, word for word, on four fresh hosts.
 
-A host is a namespace of the network with mounts of its own: empty /etc/walnut, /var/lib/walnut, /run, /usr/local and /root, so that nothing of this machine's is
+A host is a namespace of the network with mounts of its own: empty /etc/walnut, /var/lib/walnut, /run/walnut, /usr/local and /root/.ssh, so that nothing of this machine's is
 there and nothing stays. Where there is no systemd, `systemctl enable --now` is played by a few lines that run the installed unit's ExecStart."""
 import json
 import os
@@ -22,6 +22,7 @@ from walnutlab.topology import Lab  # noqa: E402
 
 GUIDE = os.path.join(ROOT, "doc", "quickstart.md")
 PLACES = {"router": "gate", "service": "host", "public": "f1", "person": "me"}
+HOME = "/usr/local/test/home"
 BLOCK = re.compile(r"^```sh on=(\w+)\n(.*?)^```", re.M | re.S)
 
 MOUNTS = """
@@ -29,9 +30,9 @@ set -e
 mount --make-rprivate /
 for d in /etc/walnut /var/lib/walnut /run/walnut; do mount -t tmpfs tmpfs $d; done
 mount -t tmpfs tmpfs /usr/local
-mount -t tmpfs tmpfs /root
+mount -t tmpfs tmpfs /root/.ssh
 mount -t bpf bpf /sys/fs/bpf
-mkdir /usr/local/test /root/.ssh
+mkdir /usr/local/test /usr/local/test/home
 echo ready
 exec sleep 300
 """
@@ -67,7 +68,7 @@ class Host:
         self.run("chmod 755 /usr/local/test/systemctl")
 
     def run(self, script, stdin="", limit=60):
-        env = dict(self.values, PATH="/usr/local/test:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", HOME="/root", TERM="dumb")
+        env = dict(self.values, PATH="/usr/local/test:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", HOME=HOME, TERM="dumb")
         r = subprocess.run(["nsenter", "--net", "--mount", "-t", str(self.holder.pid), "--wd=" + ROOT, "sh", "-e", "-c", script], input=stdin, env=env,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit, check=False)
         return r.returncode, r.stdout, r.stderr
@@ -95,7 +96,7 @@ class Tap:
 
 def main():
     # Places to mount on; those that were not there go again.
-    made = [d for d in ("/etc/walnut", "/var/lib/walnut", "/run/walnut") if not os.path.isdir(d)]
+    made = [d for d in ("/etc/walnut", "/var/lib/walnut", "/run/walnut", "/root/.ssh") if not os.path.isdir(d)]
     for d in made:
         os.mkdir(d)
     try:
@@ -124,9 +125,9 @@ def walk():
                 continue
             host = hosts[on]
             if on == "person":
-                _, line, _ = hosts["service"].run("cat /root/alice.enrolment; rm /root/alice.enrolment")
-                host.write("/root/alice.enrolment", line)
-            work = "cd /root\n" + text
+                _, line, _ = hosts["service"].run(f"cd {HOME}; cat alice.enrolment; rm alice.enrolment")
+                host.write(HOME + "/alice.enrolment", line)
+            work = f"cd {HOME}\n" + text
             if number == len(blocks) - 1:
                 status, out, err = host.run(work, stdin="echo through-$((6*7))\nexit\n")
                 tap.check("through-42" in out, "person: ssh reaches the service through Walnut", f"{status}\n{out}{err}{logs(hosts)}")
