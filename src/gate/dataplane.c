@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "gate/bpf/sample.h"
 #include "gate/path.h"
 
 #include "gate.skel.h"
@@ -22,17 +23,6 @@
 struct pin {
 	struct bpf_map *map;
 	const char *name;
-};
-
-struct reason {
-	const char *name;
-	int is_drop;
-};
-
-static const struct reason reasons[GATE_REASON_COUNT] = {
-#define GATE_REASON_ROW(e, name, drop) [e] = {name, drop},
-	GATE_REASONS(GATE_REASON_ROW)
-#undef GATE_REASON_ROW
 };
 
 /* The end of what the loader said, which is where it says why: shown when a load fails, not before. */
@@ -145,7 +135,7 @@ static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const
 }
 
 /* Whether the pinned tables are ours and fit the file. */
-static bool pins_fit(const struct gate_config *cfg, uint32_t *generic)
+static bool pins_fit(const struct gate_config *cfg, uint32_t *generic, uint32_t *drain)
 {
 	struct gate_meta want, have;
 	struct bpf_map_info info;
@@ -161,7 +151,10 @@ static bool pins_fit(const struct gate_config *cfg, uint32_t *generic)
 	memset(&info, 0, sizeof(info));
 	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && info.type == BPF_MAP_TYPE_ARRAY && info.value_size == sizeof(have) &&
 	    bpf_map_lookup_elem(fd, &zero, &have) == 0) {
-		*generic = have.abi == GATE_ABI && have.sizes[7] == sizeof(have) ? have.generic : 0;
+		if (have.abi == GATE_ABI && have.sizes[7] == sizeof(have)) {
+			*generic = have.generic;
+			*drain = have.drain;
+		}
 		meta_wanted(cfg, &want);
 		fit = have.ready == 1 && have.abi == want.abi && memcmp(have.sizes, want.sizes, sizeof(want.sizes)) == 0 &&
 		      memcmp(have.public_ip, want.public_ip, sizeof(want.public_ip)) == 0 && have.port_low == want.port_low &&
@@ -380,6 +373,8 @@ static int gather(struct gate_dp *dp)
 	dp->usage_fd = bpf_map__fd(s->maps.usage);
 	dp->counters_fd = bpf_map__fd(s->maps.counters);
 	dp->budgets_fd = bpf_map__fd(s->maps.budgets);
+	dp->samples_fd = bpf_map__fd(s->maps.samples);
+	dp->trace = &s->bss->gate_trace_want;
 	dp->reap_fd = bpf_program__fd(s->progs.gate_reap);
 	dp->path_fd[GATE_OUTSIDE] = bpf_program__fd(s->progs.gate_outside);
 	dp->path_fd[GATE_INSIDE] = bpf_program__fd(s->progs.gate_inside);
@@ -392,7 +387,7 @@ static int gather(struct gate_dp *dp)
 }
 
 /* The first and only time for these tables. */
-static int begin(struct gate_dp *dp, uint32_t generic)
+static int begin(struct gate_dp *dp, uint32_t generic, uint32_t drain)
 {
 	struct gate_meta m;
 	int rc;
@@ -402,6 +397,7 @@ static int begin(struct gate_dp *dp, uint32_t generic)
 	m.boot_id |= 1;
 	m.generation = wn_unix_ms(); /* holes of earlier tables had lower ones */
 	m.generic = generic;
+	m.drain = drain; /* the operator's word outlives the tables it was given for */
 	*dp->meta = m;
 	rc = write_pins(dp->skel, &dp->cfg);
 	if (rc != 0) {
@@ -415,7 +411,7 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 {
 	uint8_t mac[GATE_SIDES][8] = {{0}};
 	struct gate_dp *dp;
-	uint32_t generic = 0;
+	uint32_t generic = 0, drain = 0;
 	bool adopt;
 	int rc;
 
@@ -437,12 +433,12 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 		rc = dp->lock;
 		goto fail;
 	}
-	adopt = pins_fit(cfg, &generic);
+	adopt = pins_fit(cfg, &generic, &drain);
 	rc = load(dp, adopt, mac);
 	if (rc == 0)
 		rc = gather(dp);
 	if (rc == 0 && !adopt)
-		rc = begin(dp, generic);
+		rc = begin(dp, generic, drain);
 	if (rc == 0)
 		rc = gate_neighbours_new(dp->ifindex, &dp->neighbours);
 	if (rc == 0)
@@ -467,6 +463,8 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 	dp->meta->ready = 1;
 	gate_neighbours_gateways(dp->neighbours);
 	wn_info("packet path on %s and %s, %s: %u holes open", cfg->outside, cfg->inside, adopt ? "adopted" : "fresh", dp->live);
+	if (gate_dp_draining(dp))
+		wn_warn("draining: no new holes are granted until `walnut gate drain off`");
 	*out = dp;
 	return 0;
 fail:
@@ -514,6 +512,16 @@ int gate_dp_remove(const struct gate_config *cfg)
 	return rc;
 }
 
+void gate_dp_drain(struct gate_dp *dp, bool on)
+{
+	__atomic_store_n(&dp->meta->drain, on ? 1u : 0u, __ATOMIC_RELEASE);
+}
+
+bool gate_dp_draining(const struct gate_dp *dp)
+{
+	return dp->meta->drain != 0;
+}
+
 int gate_dp_fd(const struct gate_dp *dp)
 {
 	return ring_buffer__epoll_fd(dp->events);
@@ -542,13 +550,14 @@ int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_dro
 	}
 	for (int drops = 1; drops >= 0; drops--)
 		for (uint32_t r = GATE_R_OK + 1; r < GATE_REASON_COUNT; r++)
-			if (reasons[r].is_drop == drops)
-				cb(reasons[r].name, drops, sum[r], arg);
+			if (gate_reason_is_drop(r) == (drops != 0))
+				cb(gate_reason_name(r), drops, sum[r], arg);
 	for (uint32_t s = 0; s < GATE_TENANT_SLOTS; s++)
 		if (bpf_map_lookup_elem(dp->usage_fd, &s, &use) == 0)
 			flows += use.flows;
 	cb("flows", 0, flows, arg);
 	cb("holes", 0, dp->live, arg);
+	cb("draining", 0, gate_dp_draining(dp), arg);
 done:
 	free(value);
 	return rc;

@@ -3,9 +3,11 @@
  * Belongs to the map-writing process; one thread. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "gate/config.h"
+#include "gate/reason.h"
 #include "gate/record.h"
 
 struct gate_dp;
@@ -32,5 +34,16 @@ void gate_dp_events(struct gate_dp *dp);
 /** Frees what has expired; call about once a second. Bounded work per call. */
 void gate_dp_sweep(struct gate_dp *dp, uint64_t now_ms);
 
-/** Reads the counters: name and value, drops first. Names are those of enum gate_reason. */
+/** Lets the gate run empty: from now on OPEN is answered GATE_DRAINING, RENEW, CLOSE and open flows go on. Kept with the pinned tables,
+ * also when others take their place, until it is taken back. */
+void gate_dp_drain(struct gate_dp *dp, bool on);
+bool gate_dp_draining(const struct gate_dp *dp);
+
+/** Has dropped packets sampled until until_ms (CLOCK_BOOTTIME; call again to prolong): of these reasons (a bit each), at most per_s a
+ * second and CPU. 0: no more. `fresh`: what was sampled before is forgotten. \return 0 or negative errno. */
+int gate_dp_trace(struct gate_dp *dp, const uint64_t reasons[GATE_REASON_WORDS], uint32_t per_s, bool fresh, uint64_t until_ms);
+/** Hands over at most max samples, oldest first. \return 0 or negative errno. */
+int gate_dp_samples(struct gate_dp *dp, unsigned max, void (*cb)(const struct gate_dropped *d, void *arg), void *arg);
+
+/** Reads the counters: name and value, drops first. Names are those of enum gate_reason, then "flows", "holes", "draining". */
 int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_drop, uint64_t value, void *arg), void *arg);

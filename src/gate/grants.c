@@ -206,6 +206,8 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 
 	if (status != GATE_OK)
 		return status;
+	if (gate_dp_draining(dp))
+		return GATE_DRAINING;
 	/* What has expired counts no more: before a refusal the tables are looked through once, though not at every refusal of a flood. */
 	if ((dp->open_holes[tenant] >= dp->cfg.tenant[r->tenant].holes || dp->free_count == 0) && now_ms - dp->swept_full_ms >= 100) {
 		dp->swept_full_ms = now_ms;

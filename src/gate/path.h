@@ -17,6 +17,7 @@
 
 struct gate_bpf; /* the skeleton */
 struct gate_neighbours;
+struct gate_trace_want;
 
 #define GATE_SLOT_REST_MS 50 /* a freed hole's place is not filled again before the packets that saw the old one are gone */
 #define GATE_PINS         11
@@ -35,7 +36,9 @@ struct gate_dp {
 	struct gate_grant *grants;
 	struct gate_info *infos;
 	struct gate_meta *meta;
-	int holes_fd, mappings_fd, flows_fd, back_fd, services_fd, usage_fd, counters_fd, reap_fd, budgets_fd, path_fd[GATE_SIDES];
+	int holes_fd, mappings_fd, flows_fd, back_fd, services_fd, usage_fd, counters_fd, reap_fd, budgets_fd, samples_fd,
+		path_fd[GATE_SIDES];
+	struct gate_trace_want *trace; /* in the programs' data */
 	struct ring_buffer *events;
 	struct gate_neighbours *neighbours;
 	int lock; /* the state directory, flocked: one writer */

@@ -315,6 +315,7 @@ const char *gate_status_name(enum gate_status s)
 		[GATE_NO_PORT] = "no_port",
 		[GATE_NO_HOLE] = "no_hole",
 		[GATE_FAILED] = "failed",
+		[GATE_DRAINING] = "draining",
 	};
 
 	return (unsigned)s < GATE_STATUSES ? name[s] : "unknown";

@@ -36,6 +36,7 @@ enum gate_status {
 	GATE_NO_PORT,      /* no free public port */
 	GATE_NO_HOLE,      /* unknown or expired */
 	GATE_FAILED,       /* the kernel refused; see the gate's log */
+	GATE_DRAINING,     /* the operator lets this gate run empty: no new holes */
 	GATE_STATUSES
 };
 

@@ -4,19 +4,14 @@
 #include "gate/bpf/hole.h"
 #include "gate/bpf/icmp.h"
 #include "gate/bpf/session.h"
+#include "gate/bpf/trace.h"
 
 char gate_license[] SEC("license") = "Dual BSD/GPL";
 
-static __always_inline int gate_drop(__u32 reason)
-{
-	gate_count(reason);
-	return XDP_DROP;
-}
-
-static __always_inline int gate_arp(__u64 now)
+static __always_inline int gate_arp(struct xdp_md *ctx, __u64 now)
 {
 	if (!gate_budget(GATE_B_ARP, now, GATE_ARP_PER_S, GATE_NS_PER_S))
-		return gate_drop(GATE_R_ARP_RATE);
+		return gate_drop(ctx, GATE_R_ARP_RATE);
 	gate_count(GATE_R_ARP);
 	return XDP_PASS;
 }
@@ -39,31 +34,31 @@ int gate_outside(struct xdp_md *ctx)
 		mac[i] = gate_params.mac[GATE_OUTSIDE][i];
 	why = gate_parse(data, end, mac, &p);
 	if (why == GATE_R_ARP)
-		return gate_arp(now);
+		return gate_arp(ctx, now);
 	if (why)
-		return gate_drop((__u32)why);
+		return gate_drop(ctx, (__u32)why);
 	slot = gate_public_slot(p.dst);
 	proto = gate_proto_index(p.proto);
 	if (slot < 0 || proto < 0)
-		return gate_drop(GATE_R_NOT_PUBLIC);
+		return gate_drop(ctx, GATE_R_NOT_PUBLIC);
 	if (gate_icmp_is_error(&p)) {
 		why = gate_error(ctx, &p, GATE_OUTSIDE, now);
 		if (why)
-			return gate_drop((__u32)why);
+			return gate_drop(ctx, (__u32)why);
 		gate_count(GATE_R_ICMP_ERROR);
 		return XDP_REDIRECT;
 	}
 	if (p.proto == IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO_REPLY)
-		return gate_drop(GATE_R_ICMP_TYPE);
+		return gate_drop(ctx, GATE_R_ICMP_TYPE);
 	at = GATE_PORT_INDEX(slot, proto, bpf_ntohs(p.dport));
 	port = bpf_map_lookup_elem(&ports, &at);
 	if (!port)
-		return gate_drop(GATE_R_INTERNAL);
+		return gate_drop(ctx, GATE_R_INTERNAL);
 	owner = GATE_READ(port->owner);
 	if (owner == 0)
-		return gate_drop(GATE_R_NO_HOLE);
+		return gate_drop(ctx, GATE_R_NO_HOLE);
 	if (p.ttl <= 1)
-		return gate_drop(GATE_R_TTL);
+		return gate_drop(ctx, GATE_R_TTL);
 	if (GATE_OWNER_KIND(owner) == GATE_OWNER_HOLE) {
 		passed = GATE_R_HOLE_IN;
 		why = gate_hole_in(ctx, &p, GATE_HOLE_INDEX(owner), now, &change);
@@ -72,13 +67,13 @@ int gate_outside(struct xdp_md *ctx)
 		why = gate_session_in(ctx, &p, port, owner, now, &change);
 	}
 	if (why)
-		return gate_drop((__u32)why);
+		return gate_drop(ctx, (__u32)why);
 	why = gate_find_route(ctx, &p, p.src, change.ip, (__u16)(change.strip ? p.len - GATE_TAG_TRAILER : p.len), GATE_INSIDE, now,
 			      &route);
 	if (!why)
 		why = gate_send(ctx, &p, &change, &route, GATE_INSIDE);
 	if (why)
-		return gate_drop((__u32)why);
+		return gate_drop(ctx, (__u32)why);
 	gate_count(passed);
 	return XDP_REDIRECT;
 }
@@ -102,33 +97,33 @@ int gate_inside(struct xdp_md *ctx)
 		mac[i] = gate_params.mac[GATE_INSIDE][i];
 	why = gate_parse(data, end, mac, &p);
 	if (why == GATE_R_ARP)
-		return gate_arp(now);
+		return gate_arp(ctx, now);
 	if (why)
-		return gate_drop((__u32)why);
+		return gate_drop(ctx, (__u32)why);
 	if (p.dst == gate_params.control_ip) {
 		if (p.proto != IPPROTO_TCP || p.dport != gate_params.control_port)
-			return gate_drop(GATE_R_TO_HOST);
+			return gate_drop(ctx, GATE_R_TO_HOST);
 		if (gate_tenant_of(p.src) < 0)
-			return gate_drop(GATE_R_SPOOFED);
+			return gate_drop(ctx, GATE_R_SPOOFED);
 		if (!gate_budget(GATE_B_CONTROL, now, GATE_CONTROL_PER_S, GATE_NS_PER_S / 10) ||
 		    ((p.flags & GATE_SYN) && !gate_budget(GATE_B_CONTROL_SYN, now, GATE_CONTROL_SYN_S, GATE_NS_PER_S)))
-			return gate_drop(GATE_R_CONTROL_RATE);
+			return gate_drop(ctx, GATE_R_CONTROL_RATE);
 		gate_count(GATE_R_CONTROL);
 		return XDP_PASS;
 	}
 	if (p.ttl <= 1)
-		return gate_drop(GATE_R_TTL);
+		return gate_drop(ctx, GATE_R_TTL);
 	if (gate_public_slot(p.dst) >= 0)
-		return gate_drop(GATE_R_HAIRPIN);
+		return gate_drop(ctx, GATE_R_HAIRPIN);
 	if (gate_icmp_is_error(&p)) {
 		why = gate_error(ctx, &p, GATE_INSIDE, now);
 		if (why)
-			return gate_drop((__u32)why);
+			return gate_drop(ctx, (__u32)why);
 		gate_count(GATE_R_ICMP_ERROR);
 		return XDP_REDIRECT;
 	}
 	if (p.proto == IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO)
-		return gate_drop(GATE_R_ICMP_TYPE);
+		return gate_drop(ctx, GATE_R_ICMP_TYPE);
 
 	bk.local_ip = p.src;
 	bk.local_port = p.sport;
@@ -155,21 +150,21 @@ int gate_inside(struct xdp_md *ctx)
 		passed = GATE_R_SESSION_OUT;
 		tenant = gate_tenant_of(p.src);
 		if (tenant < 0)
-			return gate_drop(GATE_R_SPOOFED);
+			return gate_drop(ctx, GATE_R_SPOOFED);
 		self.ip = p.src;
 		self.port = p.sport;
 		self.proto = p.proto;
 		if (bpf_map_lookup_elem(&services, &self))
-			return gate_drop(GATE_R_SERVICE_PORT);
+			return gate_drop(ctx, GATE_R_SERVICE_PORT);
 		if (p.proto == IPPROTO_TCP && (p.flags & (GATE_SYN | GATE_ACK)) != GATE_SYN)
-			return gate_drop(GATE_R_TCP_NO_SESSION);
+			return gate_drop(ctx, GATE_R_TCP_NO_SESSION);
 		if ((__u8)(bpf_ntohl(p.dst) >> 24) == 0 || (__u8)(bpf_ntohl(p.dst) >> 24) == 127 || (__u8)(bpf_ntohl(p.dst) >> 24) >= 224)
-			return gate_drop(GATE_R_TO_NOWHERE);
+			return gate_drop(ctx, GATE_R_TO_NOWHERE);
 		fresh = 1;
 		why = 0;
 	}
 	if (why)
-		return gate_drop((__u32)why);
+		return gate_drop(ctx, (__u32)why);
 	/* The route comes before a new session: what cannot leave shall cost no table entry. */
 	why = gate_find_route(ctx, &p, fresh ? gate_params.public_ip[0] : change.ip, p.dst, p.len, GATE_OUTSIDE, now, &route);
 	if (!why && fresh)
@@ -177,7 +172,7 @@ int gate_inside(struct xdp_md *ctx)
 	if (!why)
 		why = gate_send(ctx, &p, &change, &route, GATE_OUTSIDE);
 	if (why)
-		return gate_drop((__u32)why);
+		return gate_drop(ctx, (__u32)why);
 	gate_count(passed);
 	return XDP_REDIRECT;
 }

@@ -116,7 +116,7 @@ struct {
 	__type(value, __u32);
 } devices SEC(".maps");
 
-enum gate_budget { GATE_B_ARP = 0, GATE_B_CONTROL, GATE_B_CONTROL_SYN, GATE_B_ICMP, GATE_BUDGETS };
+enum gate_budget { GATE_B_ARP = 0, GATE_B_CONTROL, GATE_B_CONTROL_SYN, GATE_B_ICMP, GATE_B_TRACE, GATE_BUDGETS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, GATE_BUDGETS);

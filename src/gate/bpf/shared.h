@@ -335,7 +335,7 @@ struct gate_meta {
 	__u64 generation; /* of the next hole */
 	__u32 port_low, port_span;
 	__u32 generic; /* the links are: both sides are of one kind */
-	__u32 pad;
+	__u32 drain;   /* the operator wants no new holes; only user space looks */
 	__u64 tenant_name[GATE_TENANT_SLOTS];
 };
 
