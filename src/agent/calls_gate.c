@@ -8,8 +8,7 @@
 
 static void refuse(struct calls *c, struct call *k, uint64_t now, const struct gate_reply *r)
 {
-	bool quota = r->status == GATE_QUOTA || r->status == GATE_FULL || r->status == GATE_NO_PORT ||
-		     r->status == GATE_DRAINING;
+	bool quota = r->status == GATE_QUOTA || r->status == GATE_FULL || r->status == GATE_NO_PORT || r->status == GATE_DRAINING;
 
 	count(c->counters, quota ? COUNT_refused_gate_quota : COUNT_refused_gate_failed);
 	wn_warn("the gate refused a hole for %s to %s: %s", k->user, k->service->name, gate_status_name(r->status));
