@@ -84,9 +84,10 @@ static __always_inline void gate_hole_charge(struct gate_hole *h, const struct g
 	h->last = now;
 }
 
-static __always_inline int gate_hole_idle(const struct gate_hole *h, const struct gate_grant *g, __u64 now)
+/** fresh: no packet has made the hole's state its own yet. */
+static __always_inline int gate_hole_idle(const struct gate_hole *h, const struct gate_grant *g, int fresh, __u64 now)
 {
-	__u64 last = h->last;
+	__u64 last = fresh ? g->opened : GATE_READ(h->last);
 
 	return g->idle_ns && now > last && now - last > g->idle_ns;
 }
@@ -107,7 +108,7 @@ static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gat
 
 	if (bound && !gate_hole_is(h, p))
 		return GATE_R_WRONG_REMOTE;
-	if (!fresh && gate_hole_idle(h, g, now))
+	if (gate_hole_idle(h, g, fresh, now))
 		return GATE_R_HOLE_IDLE;
 	if (tag) {
 		__u32 n = p->payload;
@@ -204,11 +205,9 @@ static __always_inline int gate_hole_syn(const struct gate_pkt *p, const struct 
 	if (h->id != id || h->bound) {
 		why = GATE_R_TCP_STATE;
 	} else {
-		why = gate_hole_room(h, g, now);
-		if (!why)
-			gate_hole_charge(h, g, p->len, now);
+		/* Anybody who spoofs the address can send this: it has its own rate, and costs the user nothing. */
 		e = gate_embryo_find(h, p->sport, 1);
-		if (!why && !(e->seen && e->port == p->sport && e->client_isn == p->seq)) {
+		if (!(e->seen && e->port == p->sport && e->client_isn == p->seq)) {
 			if (e->seen && e->port != p->sport)
 				gone.remote_port = e->port;
 			e->port = p->sport;
@@ -253,7 +252,7 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 
 	if (bound && !gate_hole_is(h, p))
 		return GATE_R_WRONG_REMOTE;
-	if (bound && gate_hole_idle(h, g, now))
+	if (bound && gate_hole_idle(h, g, 0, now))
 		return GATE_R_HOLE_IDLE;
 	if (!bound && now >= g->connect_by)
 		return GATE_R_CONNECT_LATE;
@@ -282,8 +281,6 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 			why = GATE_R_TCP_ACK;
 		if (!why)
 			why = gate_hole_room(h, g, now);
-		if (!why)
-			gate_hole_charge(h, g, p->len, now);
 		if (!why && (p->flags & GATE_RST)) {
 			e->answered = 0;
 			e->client_isn = p->seq; /* nothing answers this number any more */
@@ -302,6 +299,8 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 				bind = 1;
 			}
 		}
+		if (!why)
+			gate_hole_charge(h, g, p->len, now);
 	}
 	bpf_spin_unlock(&h->lock);
 	if (bind)
@@ -361,7 +360,7 @@ static __always_inline int gate_hole_out(struct xdp_md *ctx, const struct gate_p
 	c->port = g->public_port;
 	if (p->proto == IPPROTO_TCP)
 		gate_tcp_options(ctx, p, &o);
-	if (GATE_READ(h->bound) && gate_hole_idle(h, g, now))
+	if (GATE_READ(h->bound) && gate_hole_idle(h, g, 0, now))
 		return GATE_R_HOLE_IDLE;
 
 	bpf_spin_lock(&h->lock);

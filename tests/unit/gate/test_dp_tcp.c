@@ -190,6 +190,26 @@ static void embryos_are_bounded(void **state)
 	passes_in(in(30019, ACK, 8, 9001, 0));
 }
 
+/* Who spoofs the client can send these; the user's rate, here one packet in two seconds, is for what has proved itself. */
+static void handshakes_cost_the_user_nothing(void **state)
+{
+	struct gate_request r = fx_open_request(IPPROTO_TCP, 22, FX_CLIENT);
+
+	(void)state;
+	r.syn_rate = 1000;
+	r.packets_per_s = 1;
+	hole = fx_apply(&r);
+	fx_grant(hole.hole)->packet_cost = 2000000000;
+	for (uint16_t i = 0; i < 20; i++)
+		passes_in(in((uint16_t)(30000 + i), SYN, 7, 0, 0));
+	passes_in(with_options(in(40000, SYN, 1000, 0, 0)));
+	passes_out(with_options(out(40000, SYN | ACK, 5000, 1001, 0)));
+	for (int i = 0; i < 5; i++)
+		dropped_in(in(40000, ACK, 1001 + 10000000, 5001, 0), "tcp_ack");
+	passes_in(in(40000, ACK, 1001, 5001, 0));
+	dropped_in(in(40000, ACK, 1001, 5001, 10), "rate_packets");
+}
+
 static void syn_rate(void **state)
 {
 	struct gate_request r = fx_open_request(IPPROTO_TCP, 22, FX_CLIENT);
@@ -377,6 +397,7 @@ int main(void)
 					   T(only_the_right_ack_binds),
 					   T(spoofed_syns_do_not_take_the_hole),
 					   T(embryos_are_bounded),
+					   T(handshakes_cost_the_user_nothing),
 					   T(syn_rate),
 					   T(deadline),
 					   T(deadline_is_over_once_bound),

@@ -248,6 +248,23 @@ static void idle_time(void **state)
 	fx_expect_drop(GATE_INSIDE, &reply, "hole_idle");
 }
 
+/* Granted, but never used: its idle time runs from the grant, in the path, not only in the sweep. */
+static void unused_idle_time(void **state)
+{
+	struct gate_request r = fx_open_request(IPPROTO_UDP, 53, NULL);
+	struct gate_reply h;
+	uint8_t sealed[64];
+	struct fx_packet in;
+
+	(void)state;
+	r.idle_s = 30;
+	h = fx_apply(&r);
+	in = from(FX_CLIENT, 4000, h.public.port, sealed, 0);
+	in.n = fx_seal(r.key, 1, (const uint8_t *)"x", 1, sealed);
+	fx_grant(h.hole)->idle_ns = 1;
+	fx_expect_drop(GATE_OUTSIDE, &in, "hole_idle");
+}
+
 static int offer(struct fx_packet *in, const uint8_t key[16], uint64_t *counter, size_t n)
 {
 	static const uint8_t payload[900];
@@ -448,6 +465,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(first_valid_tag_binds, setup, teardown),
 		cmocka_unit_test_setup_teardown(close_and_expiry, setup, teardown),
 		cmocka_unit_test_setup_teardown(idle_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(unused_idle_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(rates, setup, teardown),
 		cmocka_unit_test_setup_teardown(spoofed_packets_cost_the_user_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(untagged, setup, teardown),
