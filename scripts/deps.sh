@@ -9,7 +9,7 @@ build="gcc libc6-dev clang llvm meson ninja-build pkg-config python3 bpftool lin
 	libuv1-dev libssl-dev libsodium-dev liblmdb-dev libcyaml-dev libyaml-dev libjansson-dev libseccomp-dev libcap-ng-dev libmnl-dev
 	libcmocka-dev"
 test="$build libasan8 libubsan1 libclang-rt-14-dev iproute2 iputils-ping nftables ethtool tcpdump curl nginx-light openssh-server openssh-client
-	dnsmasq-base bind9-dnsutils procps"
+	dnsmasq-base bind9-dnsutils procps coturn stun-client"
 bench="$test sip-tester kamailio linux-perf"
 lint="$build clang-format clang-tidy cppcheck"
 
