@@ -178,6 +178,18 @@ static void tcp_in_flight_only(void **state)
 	e = error(UNREACHABLE, ROUTER, FX_PUBLIC, &q, 40);
 	w = error(UNREACHABLE, ROUTER, FX_SERVICE, &out, 40);
 	fx_expect_out(GATE_OUTSIDE, &e, &w);
+	q.dport = 4001; /* another's than the bound end */
+	e = error(UNREACHABLE, ROUTER, FX_PUBLIC, &q, 40);
+	fx_expect_drop(GATE_OUTSIDE, &e, "icmp_unmatched");
+	q.dport = 4000;
+	q.dst = FX_OTHER;
+	e = error(UNREACHABLE, ROUTER, FX_PUBLIC, &q, 40);
+	fx_expect_drop(GATE_OUTSIDE, &e, "icmp_unmatched");
+	q.dst = FX_CLIENT;
+	fx_grant(h.hole)->expires -= 61 * GATE_NS_PER_S;
+	e = error(UNREACHABLE, ROUTER, FX_PUBLIC, &q, 40);
+	fx_expect_drop(GATE_OUTSIDE, &e, "icmp_unmatched");
+	fx_grant(h.hole)->expires += 61 * GATE_NS_PER_S;
 	q.seq = 5102;
 	e = error(UNREACHABLE, ROUTER, FX_PUBLIC, &q, 40);
 	fx_expect_drop(GATE_OUTSIDE, &e, "icmp_unmatched");
