@@ -203,6 +203,31 @@ static void tcp_in_flight_only(void **state)
 	fx_expect_drop(GATE_OUTSIDE, &e, "icmp_unmatched");
 }
 
+/* It comes to the address that it is about. */
+static void another_public_address(void **state)
+{
+	struct fx_packet inside = {
+		.src = FX_SERVICE, .dst = FX_CLIENT, .sport = 5000, .dport = 53, .payload = (const uint8_t *)"x", .n = 1};
+	struct fx_packet outside = inside, e;
+	uint8_t got[FX_FRAME];
+	size_t n;
+
+	(void)state;
+	fx_close();
+	fx_remove();
+	fx_addr(&fx_config.public[1], "198.18.3.3", 0);
+	fx_config.npublic = 2;
+	fx_open();
+	fx_config.npublic = 1;
+	fx_passes(GATE_INSIDE, &inside, got, &n);
+	outside.src = got[29] == 3 ? "198.18.3.3" : FX_PUBLIC;
+	outside.sport = fx_sport(got);
+	e = error(UNREACHABLE, ROUTER, got[29] == 3 ? FX_PUBLIC : "198.18.3.3", &outside, 0);
+	fx_expect_drop(GATE_OUTSIDE, &e, "icmp_unmatched");
+	e = error(UNREACHABLE, ROUTER, outside.src, &outside, 0);
+	fx_passes(GATE_OUTSIDE, &e, got, &n);
+}
+
 /* The service's own host says that a port is closed, or a router inside that a link is small. */
 static void from_inside(void **state)
 {
@@ -259,8 +284,8 @@ static void errors_are_few(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {T(about_a_session),    T(tcp_quoted_short), T(unmatched),
-					   T(tcp_in_flight_only), T(from_inside),      T(errors_are_few)};
+	const struct CMUnitTest tests[] = {T(about_a_session),        T(tcp_quoted_short), T(unmatched),     T(tcp_in_flight_only),
+					   T(another_public_address), T(from_inside),      T(errors_are_few)};
 	int rc;
 
 	if (!fx_up()) {

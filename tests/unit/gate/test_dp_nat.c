@@ -251,6 +251,24 @@ static void expiry_and_revival(void **state)
 	assert_int_equal(fx_counter("flows"), 1);
 }
 
+/* A session left over from a mapping that has lost its port leads nowhere. */
+static void port_of_another_mapping(void **state)
+{
+	uint16_t port = opens(udp_out(5000, FX_CLIENT, 53));
+	struct gate_port *owned = &fx_dp->ports[GATE_PORT_INDEX(0, GATE_P_UDP, port)];
+	struct fx_packet p = udp_in(port, FX_CLIENT, 53);
+	const uint64_t was = owned->owner;
+
+	(void)state;
+	comes_in(p, 5000);
+	owned->owner = was ^ 0x100; /* another inside port's */
+	fx_expect_drop(GATE_OUTSIDE, &p, "no_session");
+	owned->owner = 0;
+	fx_expect_drop(GATE_OUTSIDE, &p, "no_hole");
+	owned->owner = was;
+	comes_in(p, 5000);
+}
+
 static void icmp_echo(void **state)
 {
 	struct fx_packet p = {.src = FX_SERVICE,
@@ -473,6 +491,10 @@ static void next_hops(void **state)
 	p.ttl = 64;
 	p.dst = "198.18.100.7"; /* routed back inside */
 	fx_expect_drop(GATE_INSIDE, &p, "wrong_egress");
+	p.src = "198.18.100.3";
+	p.dst = FX_SERVICE; /* a neighbour that is known, on the same side */
+	fx_expect_drop(GATE_INSIDE, &p, "wrong_egress");
+	p.src = FX_SERVICE;
 	p.dst = "224.0.0.1";
 	fx_expect_drop(GATE_INSIDE, &p, "to_nowhere");
 	p.dst = "255.255.255.255";
@@ -515,6 +537,7 @@ int main(void)
 					   T(tables_full),
 					   T(one_tenant_leaves_room),
 					   T(expiry_and_revival),
+					   T(port_of_another_mapping),
 					   T(icmp_echo),
 					   T(tcp_session),
 					   T(tcp_refused_and_reset),
