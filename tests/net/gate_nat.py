@@ -13,6 +13,7 @@ import shutil
 import socket
 import struct
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from _gate import (CLIENT, OTHER, PUBLIC, SERVICE, Bench, S, boot_ns, checksum, hear, icmp, ip4, ip_packet, own_mounts, recv, tcp, udp,
@@ -30,10 +31,10 @@ def of_ip(b, proto):
 
 
 def outside_programs(b):
-    log = open(f"{b.fs}.turn", "w+", encoding="utf-8")
-    os.unlink(log.name)
+    log = tempfile.TemporaryFile(mode="w+", encoding="utf-8")
+    database = tempfile.TemporaryDirectory()  # it makes one, whatever it is told
     stun = b.start("client", "turnserver", "-n", "-S", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp", "-L", CLIENT, "-L", OTHER,
-                   "--log-file", "stdout", "--simple-log", "--pidfile", "/dev/null", "-b", "none", stdout=log, stderr=log)
+                   "--log-file", "stdout", "--simple-log", "--pidfile", "/dev/null", "-b", f"{database.name}/turn", stdout=log, stderr=log)
     b.ns("service", f"ping -c 1 -W 1 {OTHER}", check=False)
     up = until(10, lambda: all(a in b.ns("client", "ss -Hlun").stdout for a in (f"{CLIENT}:3478", f"{OTHER}:3479")))
     if not up:
