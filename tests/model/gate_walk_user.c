@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gate_walk_user.h"
+
+#include <arpa/inet.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gate/path.h"
+#include "gate_user.h"
+
+#define START (1000 * GATE_NS_PER_S)
+
+static uint64_t drawn;
+
+static const char *name(void)
+{
+	return "seeded";
+}
+
+static uint32_t next(void)
+{
+	drawn = drawn * 6364136223846793005ull + 1442695040888963407ull;
+	return (uint32_t)(drawn >> 32);
+}
+
+static void bytes(void *const buf, const size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		((uint8_t *)buf)[i] = (uint8_t)next();
+}
+
+/* Ports are drawn as the seed says, so that a walk can be taken again. */
+static struct randombytes_implementation seeded = {.implementation_name = name, .random = next, .buf = bytes};
+
+static bool reset(uint64_t seed)
+{
+	const struct gm_net *net = walk_net();
+	static struct gate_config cfg;
+	struct gate_user_net n = {.lan = htonl(net->lan),
+				  .lan_mask = htonl(0xffffff00),
+				  .wan = htonl(net->wan),
+				  .wan_mask = htonl(0xffffff00),
+				  .gateway = htonl(net->gateway),
+				  .mtu = net->mtu,
+				  .nhops = net->nhops};
+
+	randombytes_set_implementation(&seeded);
+	if (sodium_init() < 0)
+		return false;
+	drawn = seed;
+	memcpy(n.mac, net->mac, sizeof(n.mac));
+	for (unsigned i = 0; i < net->nhops; i++) {
+		n.hop[i].ip = htonl(net->hop[i].ip);
+		memcpy(n.hop[i].mac, net->hop[i].mac, 6);
+	}
+	walk_config(&cfg);
+	gate_user_open(&cfg, &n, seed);
+	gate_user_clock = START;
+	return true;
+}
+
+static void apply(const struct gate_request *r, uint64_t now_ms, struct gate_reply *reply)
+{
+	gate_dp_apply(gate_user_dp, r, now_ms, reply);
+}
+
+static void sweep(uint64_t now_ms)
+{
+	gate_dp_sweep(gate_user_dp, now_ms);
+}
+
+static int run(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *nout, const char **reason)
+{
+	int verdict;
+
+	gate_user_refill();
+	verdict = gate_user_run(side, in, n, out, nout);
+	*reason = gate_user_reason();
+	gate_user_clock += 1 + gate_user_clock % 997;
+	return verdict;
+}
+
+static uint64_t now(void)
+{
+	return gate_user_clock;
+}
+
+static bool pass(uint64_t ns)
+{
+	gate_user_clock += ns;
+	return true;
+}
+
+static bool hole(uint64_t id, struct gate_hole *out)
+{
+	return gate_hole_read(gate_user_dp, GATE_HOLE_INDEX(id), out);
+}
+
+const struct walk_subject walk_user = {
+	.reset = reset, .apply = apply, .sweep = sweep, .run = run, .now = now, .pass = pass, .hole = hole, .margin = 0, .look_at = 1};
