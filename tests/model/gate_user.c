@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "gate/bpf/port.h"
+#include "gate/bpf/sample.h"
 #include "gate/bpf/shared.h"
 
 #define MAPS    20
@@ -35,6 +36,7 @@ struct map {
 /* A packet's descriptor with room for user space's pointers. */
 struct user_md {
 	unsigned long data, data_end;
+	uint32_t ingress_ifindex;
 };
 
 uint64_t gate_user_clock;
@@ -45,7 +47,10 @@ static struct gate_user_net net;
 static uint64_t prandom;
 static uint64_t counted[GATE_REASON_COUNT];
 static struct bpf_spin_lock *held;
-static struct gate_event event;
+static union {
+	struct gate_event event;
+	struct gate_sample sample;
+} ring;
 static struct gate_params params;
 
 static void die(const char *what)
@@ -242,9 +247,18 @@ static long adjust_tail(struct user_md *md, int by)
 static void *reserve(size_t n)
 {
 	unlocked();
-	if (n > sizeof(event))
+	if (n > sizeof(ring))
 		die("an event of another size");
-	return &event;
+	return &ring;
+}
+
+static long load_bytes(const struct user_md *md, uint32_t at, void *to, size_t n)
+{
+	unlocked();
+	if (at + n > md->data_end - md->data)
+		return -EINVAL;
+	memcpy(to, (const uint8_t *)md->data + at, n);
+	return 0;
 }
 
 #define COUNT_OF(a) (sizeof(*(a)) / sizeof(int))
@@ -253,22 +267,23 @@ static void *reserve(size_t n)
 
 /* What the programs take from libbpf's headers. */
 #define SEC(name)
-#define __uint(name, val)                int(*name)[val]
-#define __type(name, val)                __typeof__(val) *name
-#define __noinline                       static __attribute__((noinline))
-#define xdp_md                           user_md
-#define bpf_map_lookup_elem(m, k)        lookup(MAP_OF(m), (k))
-#define bpf_map_update_elem(m, k, v, f)  update(MAP_OF(m), (k), (v), (f))
-#define bpf_map_delete_elem(m, k)        erase(MAP_OF(m), (k))
-#define bpf_spin_lock(l)                 lock(l)
-#define bpf_spin_unlock(l)               unlock(l)
-#define bpf_ktime_get_boot_ns()          gate_user_clock
-#define bpf_get_prandom_u32()            prandom_u32()
-#define bpf_fib_lookup(ctx, f, n, flags) ((void)(ctx), fib_lookup(f))
-#define bpf_xdp_adjust_tail(ctx, by)     adjust_tail((ctx), (by))
-#define bpf_redirect_map(m, side, flags) (unlocked(), (void)(m), (side) < GATE_SIDES ? XDP_REDIRECT : (flags))
-#define bpf_ringbuf_reserve(m, n, flags) ((void)(m), reserve(n))
-#define bpf_ringbuf_submit(e, flags)     ((void)(e))
+#define __uint(name, val)                 int(*name)[val]
+#define __type(name, val)                 __typeof__(val) *name
+#define __noinline                        static __attribute__((noinline))
+#define xdp_md                            user_md
+#define bpf_map_lookup_elem(m, k)         lookup(MAP_OF(m), (k))
+#define bpf_map_update_elem(m, k, v, f)   update(MAP_OF(m), (k), (v), (f))
+#define bpf_map_delete_elem(m, k)         erase(MAP_OF(m), (k))
+#define bpf_spin_lock(l)                  lock(l)
+#define bpf_spin_unlock(l)                unlock(l)
+#define bpf_ktime_get_boot_ns()           gate_user_clock
+#define bpf_get_prandom_u32()             prandom_u32()
+#define bpf_fib_lookup(ctx, f, n, flags)  ((void)(ctx), fib_lookup(f))
+#define bpf_xdp_adjust_tail(ctx, by)      adjust_tail((ctx), (by))
+#define bpf_xdp_load_bytes(ctx, at, p, n) load_bytes((ctx), (at), (p), (n))
+#define bpf_redirect_map(m, side, flags)  (unlocked(), (void)(m), (side) < GATE_SIDES ? XDP_REDIRECT : (flags))
+#define bpf_ringbuf_reserve(m, n, flags)  ((void)(m), reserve(n))
+#define bpf_ringbuf_submit(e, flags)      ((void)(e))
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
@@ -347,7 +362,8 @@ int gate_user_run(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *n
 {
 	/* Two bytes in front put the IP header where the kernel has it. */
 	uint8_t *frame = zeroed(n + 2);
-	struct user_md md = {.data = (unsigned long)frame + 2, .data_end = (unsigned long)frame + 2 + n};
+	struct user_md md = {
+		.data = (unsigned long)frame + 2, .data_end = (unsigned long)frame + 2 + n, .ingress_ifindex = params.ifindex[side]};
 	int verdict;
 
 	memcpy(counted, first(GATE_USER_COUNTERS), sizeof(counted));

@@ -88,6 +88,11 @@ void gate_neighbours_confirm(struct gate_neighbours *n)
 	(void)n;
 }
 
+bool gate_dp_draining(const struct gate_dp *dp)
+{
+	return dp->meta->drain != 0;
+}
+
 static void *all_of(enum gate_user_map m)
 {
 	const uint32_t zero = 0;
