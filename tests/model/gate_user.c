@@ -287,6 +287,7 @@ static long load_bytes(const struct user_md *md, uint32_t at, void *to, size_t n
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#pragma GCC diagnostic ignored "-Wsign-conversion" /* the programs are not built with it */
 #pragma GCC diagnostic ignored "-Wshadow" /* parameters that are called as tables are; gcc alone minds */
 /* The loader writes this constant before the kernel freezes it; here it stays a variable. */
 #define const
