@@ -244,39 +244,6 @@ const char *gm_apply(struct gm_model *m, const struct gate_request *r, const str
 	return NULL;
 }
 
-static bool near(uint64_t deadline, uint64_t now, uint64_t margin)
-{
-	return deadline < now + margin && now < deadline + margin;
-}
-
-bool gm_tight(const struct gm_model *m, uint64_t now, uint64_t margin)
-{
-	for (const struct gm_hole *h = m->holes; h != NULL; h = h->next) {
-		if (near(h->expires, now, margin))
-			return true;
-		if (h->proto == 6 && !h->bound && near(h->connect_by, now, margin))
-			return true;
-		if (h->idle != 0 && near(h->last + h->idle, now, margin))
-			return true;
-		if (h->closed != 0 && near(h->closed + GM_TRANSITORY, now, margin))
-			return true;
-		if (h->packet_cost != 0 && near(h->packet_due, now + GM_S / 4, margin))
-			return true;
-		if (h->byte_cost != 0 && near(h->byte_due, now + GM_S / 4, margin))
-			return true;
-		if (h->proto == 6 && !h->bound && near(h->syn_due, now + GM_S, margin))
-			return true;
-	}
-	/* An expiry is written again only when it moves by a second: a little earlier or later may have decided that. */
-	for (const struct gm_session *s = m->sessions; s != NULL; s = s->next)
-		if (near(s->expires, now, margin + GM_S))
-			return true;
-	for (const struct gm_mapping *p = m->mappings; p != NULL; p = p->next)
-		if (near(p->expires, now, margin + GM_S))
-			return true;
-	return false;
-}
-
 const char *gm_class(const char *reason)
 {
 	static const struct {

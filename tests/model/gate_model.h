@@ -42,8 +42,9 @@ struct gm_net {
 
 struct gm_answer {
 	enum gm_verdict verdict;
-	const char *why;  /* a class of reasons; "" when not dropped */
-	const char *also; /* another that is as right; "" none */
+	const char *why;    /* a class of reasons; "" when not dropped */
+	const char *also;   /* another that is as right; "" none */
+	const char *passed; /* what counts it when it is not dropped */
 	uint8_t out[GM_FRAME];
 	size_t n;
 };
@@ -127,8 +128,6 @@ void gm_swept(struct gm_model *m, uint64_t now);
 /** A frame arrives. sent: what the gate sent, of which a new mapping's public end is taken (it is drawn at random); NULL: nothing. */
 void gm_packet(struct gm_model *m, enum gm_side side, const uint8_t *frame, size_t n, uint64_t now, const uint8_t *sent, size_t nsent,
 	       struct gm_answer *a);
-/** Whether something ends or begins less than `margin` from now. */
-bool gm_tight(const struct gm_model *m, uint64_t now, uint64_t margin);
 struct gm_hole *gm_hole_of(const struct gm_model *m, uint64_t id);
 /** The class of a drop counter's name. */
 const char *gm_class(const char *reason);

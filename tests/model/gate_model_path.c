@@ -592,6 +592,7 @@ static const char *error(struct way *w, enum gm_side side, const uint8_t *frame,
 		return "icmp";
 	gm_rewrite_error(w->p, &q, frame, n, side == GM_OUTSIDE, w->ip, w->port, a);
 	why = gm_route(&w->m->net, side, side == GM_OUTSIDE ? w->ip : w->p->dst, w->p->len, a);
+	a->passed = "icmp_error";
 	return why;
 }
 
@@ -620,6 +621,7 @@ static const char *from_outside(struct way *w, const uint8_t *frame, size_t n, s
 	}
 	if (p->ttl <= 1)
 		return "ttl";
+	a->passed = h != NULL ? "hole_in" : "session_in";
 	why = h != NULL ? hole_in(w, h, frame) : session_in(w);
 	if (why != NULL)
 		return why;
@@ -649,6 +651,7 @@ static const char *from_inside(struct way *w, const uint8_t *frame, size_t n, co
 		if (gm_tenant_of(&w->m->net, p->src) < 0)
 			return "spoofed";
 		a->verdict = GM_HOST;
+		a->passed = "control";
 		return NULL;
 	}
 	if (p->ttl <= 1)
@@ -672,6 +675,7 @@ static const char *from_inside(struct way *w, const uint8_t *frame, size_t n, co
 	}
 	if (known && why != NULL)
 		return why;
+	a->passed = known && c->hole != 0 ? "hole_out" : "session_out";
 	if (known) {
 		gm_rewrite(p, frame, n, false, w->ip, w->port, false, 0, a);
 		return gm_route(&w->m->net, GM_INSIDE, p->dst, p->len, a);
@@ -703,9 +707,10 @@ void gm_packet(struct gm_model *m, enum gm_side side, const uint8_t *frame, size
 	m->broken = NULL;
 	a->verdict = GM_OUT;
 	a->n = 0;
-	a->also = "";
+	a->also = a->passed = "";
 	if (why != NULL && strcmp(why, "arp") == 0) {
 		a->verdict = GM_HOST;
+		a->passed = "arp";
 		why = NULL;
 	} else if (why == NULL) {
 		why = side == GM_OUTSIDE ? from_outside(&w, frame, n, a) : from_inside(&w, frame, n, sent, nsent, a);

@@ -39,12 +39,11 @@ struct user_md {
 	uint32_t ingress_ifindex;
 };
 
-uint64_t gate_user_clock;
+uint64_t gate_user_clock, gate_user_random;
 
 static struct map map[MAPS];
 static unsigned nmaps;
 static struct gate_user_net net;
-static uint64_t prandom;
 static uint64_t counted[GATE_REASON_COUNT];
 static struct bpf_spin_lock *held;
 static union {
@@ -207,8 +206,8 @@ static void unlocked(void)
 
 static uint32_t prandom_u32(void)
 {
-	prandom = prandom * 6364136223846793005ull + 1442695040888963407ull;
-	return (uint32_t)(prandom >> 32);
+	gate_user_random = gate_user_random * 6364136223846793005ull + 1442695040888963407ull;
+	return (uint32_t)(gate_user_random >> 32);
 }
 
 static long fib_lookup(struct bpf_fib_lookup *f)
@@ -288,7 +287,7 @@ static long load_bytes(const struct user_md *md, uint32_t at, void *to, size_t n
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #pragma GCC diagnostic ignored "-Wsign-conversion" /* the programs are not built with it */
-#pragma GCC diagnostic ignored "-Wshadow" /* parameters that are called as tables are; gcc alone minds */
+#pragma GCC diagnostic ignored "-Wshadow"          /* parameters that are called as tables are; gcc alone minds */
 /* The loader writes this constant before the kernel freezes it; here it stays a variable. */
 #define const
 #include "gate/bpf/maps.h"
@@ -319,11 +318,10 @@ void gate_user_programs_clear(void)
 	nmaps = 0;
 }
 
-void gate_user_programs(const struct gate_params *p, const struct gate_user_net *n, const size_t size[GATE_USER_MAPS], uint64_t seed)
+void gate_user_programs(const struct gate_params *p, const struct gate_user_net *n, const size_t size[GATE_USER_MAPS])
 {
 	gate_user_programs_clear();
 	net = *n;
-	prandom = seed;
 	held = NULL;
 	/* They get their places in this order. */
 	REGISTER(&ports);
@@ -377,19 +375,25 @@ int gate_user_run(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *n
 	return verdict;
 }
 
-const char *gate_user_reason(void)
+const char *gate_user_counted(void)
 {
 	static const char *const names[GATE_REASON_COUNT] = {
-#define NAME(e, name, drop) [e] = (drop) ? (name) : NULL,
+#define NAME(e, name, drop) [e] = (name),
 		GATE_REASONS(NAME)
 #undef NAME
 	};
 	const __u64 *now = first(GATE_USER_COUNTERS);
+	const char *found = "none";
 
-	for (unsigned i = 0; i < GATE_REASON_COUNT; i++)
-		if (names[i] != NULL && now[i] != counted[i])
-			return names[i];
-	return "none";
+	for (unsigned i = 0; i < GATE_REASON_COUNT; i++) {
+		/* What else came about is counted beside. */
+		if (i == GATE_R_HOLE_BOUND || i == GATE_R_MAPPING_NEW || i == GATE_R_SESSION_NEW || now[i] == counted[i])
+			continue;
+		if (strcmp(found, "none") != 0 || now[i] != counted[i] + 1)
+			return "several";
+		found = names[i];
+	}
+	return found;
 }
 
 void gate_user_refill(void)

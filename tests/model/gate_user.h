@@ -27,16 +27,18 @@ struct gate_user_net {
 
 /** Nanoseconds of the boot clock, as the path sees it. */
 extern uint64_t gate_user_clock;
+/** What the path's random numbers follow from. */
+extern uint64_t gate_user_random;
 /** The user-space half, as gate_dp_apply and gate_dp_sweep want it; NULL before gate_user_open. */
 extern struct gate_dp *gate_user_dp;
 
 /** Empty tables, sized by cfg. Ends the process when memory does. Called again: everything starts afresh. */
-void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *net, uint64_t seed);
+void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *net);
 void gate_user_close(void);
 
 /** Runs a side's program. out has room for n bytes. \return the XDP verdict. */
 int gate_user_run(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *nout);
-/** What the last run counted as dropped, or "none". */
-const char *gate_user_reason(void);
+/** The counter that says what became of the last frame, "none", or "several". */
+const char *gate_user_counted(void);
 /** Fills every budget of the host's protection again. */
 void gate_user_refill(void);

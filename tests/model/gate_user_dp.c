@@ -164,7 +164,7 @@ static void fill(struct gate_dp *dp, const struct gate_params *p)
 	fill_tenants(dp);
 }
 
-void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *net, uint64_t seed)
+void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *net)
 {
 	const size_t size[GATE_USER_MAPS] = {[GATE_USER_PORTS] = (size_t)(cfg->npublic * GATE_PROTOS) << 16,
 					     [GATE_USER_GRANTS] = cfg->holes,
@@ -185,10 +185,11 @@ void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *n
 	gate_user_close();
 	for (unsigned i = 0; i < cfg->npublic; i++)
 		p.public_ip[i] = gate_ip4(&cfg->public[i]);
-	gate_user_programs(&p, net, size, seed);
+	gate_user_programs(&p, net, size);
 	gate_user_dp = zeroed(1, sizeof(*gate_user_dp));
 	gate_user_dp->cfg = *cfg;
 	fill(gate_user_dp, &p);
-	if (gate_grants_adopt(gate_user_dp) != 0)
-		abort();
+	/* Nothing is adopted: all places are free. */
+	for (uint32_t i = 0; i < cfg->holes; i++)
+		gate_user_dp->free_index[gate_user_dp->free_count++] = i;
 }

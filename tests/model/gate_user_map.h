@@ -25,7 +25,7 @@ enum gate_user_map {
 
 /** Empties everything. size: entries by enum gate_user_map; 0: as the program says. p: without ifindex, mac and port_key, which are filled
  * in here. */
-void gate_user_programs(const struct gate_params *p, const struct gate_user_net *net, const size_t size[GATE_USER_MAPS], uint64_t seed);
+void gate_user_programs(const struct gate_params *p, const struct gate_user_net *net, const size_t size[GATE_USER_MAPS]);
 void gate_user_programs_clear(void);
 
 /* fd is an enum gate_user_map; results as the helpers of the same names. */

@@ -2,36 +2,27 @@
 #include "gate_walk.h"
 
 #include <inttypes.h>
-#include <linux/bpf.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include "gate/bpf/shared.h"
 #include "gate_frame.h"
+#include "gate_step.h"
 
 #define MS    ((uint64_t)1000000)
 #define ROUND 1500 /* frames between two fresh starts */
 
 struct walk_tally walk_tally;
 
-/* Everything since the last fresh start, for who has to find out. */
-struct log {
-	char *text;
-	size_t n, cap;
-};
-
 struct walker {
-	const struct walk_subject *s;
-	struct gm_model *m;
+	struct round r;
 	struct draw d;
 	struct frames_left left;
-	struct log log;
 	uint64_t seed, frames;
-	uint64_t hole[64]; /* numbers that were granted, also those that are closed */
-	unsigned nholes;
+	size_t opener[64]; /* steps that opened a hole, also one that is closed */
+	unsigned nopeners;
 };
 
 static const struct gm_net net = {
@@ -95,63 +86,10 @@ void walk_config(struct gate_config *cfg)
 	}
 }
 
-__attribute__((format(printf, 2, 3))) static void note(struct walker *w, const char *fmt, ...)
+/* A step's own seed. A fuzzer's bytes are for what it looks like. */
+static uint64_t draw_apart(struct draw *d)
 {
-	va_list args;
-	int n;
-
-	if (w->log.cap - w->log.n < 512) {
-		w->log.cap = w->log.cap * 2 + 65536;
-		w->log.text = realloc(w->log.text, w->log.cap);
-		if (w->log.text == NULL)
-			abort();
-	}
-	va_start(args, fmt);
-	n = vsnprintf(w->log.text + w->log.n, w->log.cap - w->log.n, fmt, args);
-	va_end(args);
-	if (n > 0)
-		w->log.n += (size_t)n;
-}
-
-static void note_frame(struct walker *w, const uint8_t *p, size_t n)
-{
-	for (size_t i = 0; i < n; i += 32) {
-		char hex[65] = "";
-
-		for (size_t j = i; j < n && j < i + 32; j++)
-			snprintf(hex + 2 * (j - i), 3, "%02x", p[j]);
-		note(w, "%s", hex);
-	}
-	note(w, "\n");
-}
-
-static bool differs(struct walker *w, const char *what)
-{
-	const char *dir = getenv("TMPDIR");
-	char path[512];
-	FILE *f;
-
-	fprintf(stderr, "frame %" PRIu64 ": %s\n", w->frames, what);
-	fprintf(stderr, "again: WALNUT_PROPERTY_SEED=%" PRIu64 " WALNUT_PROPERTY_PACKETS=%" PRIu64 "\n", w->seed, w->frames);
-	snprintf(path, sizeof(path), "%s/walnut-property-%" PRIu64 ".txt", dir != NULL ? dir : "/tmp", w->seed);
-	f = fopen(path, "w");
-	if (f != NULL) {
-		fprintf(f, "# seed %" PRIu64 ", frame %" PRIu64 ": %s\n", w->seed, w->frames, what);
-		fwrite(w->log.text, 1, w->log.n, f);
-		fclose(f);
-		fprintf(stderr, "all steps since the tables were empty: %s\n", path);
-	}
-	return false;
-}
-
-static const char *verdict_name(int v)
-{
-	return v == XDP_DROP ? "dropped" : v == XDP_PASS ? "passed to the host" : v == XDP_REDIRECT ? "sent on" : "another verdict";
-}
-
-static const char *said_name(enum gm_verdict v)
-{
-	return v == GM_DROP ? "dropped" : v == GM_HOST ? "passed to the host" : "sent on";
+	return d->bytes != NULL ? 1 : (uint64_t)draw32(d) << 32 | draw32(d);
 }
 
 static void count_class(const char *why)
@@ -166,116 +104,27 @@ static void count_class(const char *why)
 	}
 }
 
-static bool compare(struct walker *w, const struct frame *in, int verdict, const char *reason, const uint8_t *out, size_t nout,
-		    const struct gm_answer *a)
-{
-	static const int want[] = {[GM_DROP] = XDP_DROP, [GM_HOST] = XDP_PASS, [GM_OUT] = XDP_REDIRECT};
-	char text[300];
-
-	if (w->m->broken != NULL)
-		return differs(w, w->m->broken);
-	if (verdict != want[a->verdict]) {
-		snprintf(text, sizeof(text), "%s (%s), must be %s (%s)", verdict_name(verdict), reason, said_name(a->verdict), a->why);
-		return differs(w, text);
-	}
-	if (a->verdict == GM_DROP) {
-		if (strcmp(gm_class(reason), a->why) == 0 || strcmp(gm_class(reason), a->also) == 0)
-			return true;
-		snprintf(text, sizeof(text), "dropped as %s, must be as \"%s\"", reason, a->why);
-		return differs(w, text);
-	}
-	if (a->verdict == GM_HOST)
-		return (nout == in->n && memcmp(out, in->p, nout) == 0) || differs(w, "a frame for the host was changed");
-	if (nout != a->n) {
-		snprintf(text, sizeof(text), "%zu bytes left, must be %zu", nout, a->n);
-		return differs(w, text);
-	}
-	for (size_t i = 0; i < nout; i++) {
-		if (out[i] != a->out[i]) {
-			note(w, "left ");
-			note_frame(w, out, nout);
-			note(w, "must ");
-			note_frame(w, a->out, a->n);
-			snprintf(text, sizeof(text), "byte %zu of %zu is %02x, must be %02x", i, nout, out[i], a->out[i]);
-			return differs(w, text);
-		}
-	}
-	return true;
-}
-
-static bool compare_hole(struct walker *w, const struct gm_hole *h)
-{
-	struct gate_hole r;
-	char text[300];
-
-	if (!w->s->hole(h->id, &r))
-		return h->packets_in + h->packets_out == 0 || differs(w, "the path has forgotten a hole");
-	if ((r.bound != 0) != h->bound || (h->bound && (ntohl(r.remote_ip) != h->bound_ip || ntohs(r.remote_port) != h->bound_port)))
-		return differs(w, "a hole is bound otherwise");
-	if (r.packets_in != h->packets_in || r.bytes_in != h->bytes_in || r.packets_out != h->packets_out || r.bytes_out != h->bytes_out) {
-		snprintf(text, sizeof(text),
-			 "a hole has counted %llu packets, %llu bytes in, %llu, %llu out; must be %llu, %llu, %llu, %llu",
-			 (unsigned long long)r.packets_in, (unsigned long long)r.bytes_in, (unsigned long long)r.packets_out,
-			 (unsigned long long)r.bytes_out, (unsigned long long)h->packets_in, (unsigned long long)h->bytes_in,
-			 (unsigned long long)h->packets_out, (unsigned long long)h->bytes_out);
-		return differs(w, text);
-	}
-	if (w->s->margin == 0 &&
-	    (r.packet_due != h->packet_due || r.byte_due != h->byte_due || r.syn_due != h->syn_due || r.last != h->last))
-		return differs(w, "a hole's rates or its latest packet differ");
-	if (h->tag && r.replay.top != h->top)
-		return differs(w, "a hole's newest counter differs");
-	return true;
-}
-
-/* Away from every deadline that the gate may see a moment earlier or later than we. */
-static bool steady(struct walker *w)
-{
-	for (int i = 0; i < 1000 && w->s->margin != 0 && gm_tight(w->m, w->s->now(), w->s->margin); i++) {
-		note(w, "pass %" PRIu64 "\n", (uint64_t)(2 * w->s->margin));
-		if (!w->s->pass(2 * w->s->margin))
-			return false;
-	}
-	return true;
-}
-
 static bool step_frame(struct walker *w)
 {
 	static struct frame f;
-	static struct gm_answer a;
-	static uint8_t out[GM_FRAME];
-	const enum gm_side side = frame_draw(&w->d, w->m, &w->left, &f);
-	const char *reason = "";
-	size_t nout = 0;
-	uint64_t now;
-	int verdict;
+	struct round *r = &w->r;
+	struct step st = {.kind = STEP_FRAME, .seed = draw_apart(&w->d), .opener = STEP_NONE};
 
-	if (!steady(w))
-		return true; /* the round ends here */
-	now = w->s->now();
-	note(w, "%" PRIu64 " %s ", now, side == GM_OUTSIDE ? "outside" : "inside");
-	note_frame(w, f.p, f.n);
-	verdict = w->s->run((int)side, f.p, f.n, out, &nout, &reason);
+	st.side = frame_draw(&w->d, r->m, &w->left, &f);
+	st.frame = f.p;
+	st.n = f.n;
 	w->frames++;
-	if (w->s->margin != 0 && w->s->now() - now > w->s->margin / 2)
-		return true; /* the machine stood still: nobody knows what time it was */
-	gm_packet(w->m, side, f.p, f.n, now, verdict == XDP_REDIRECT ? out : NULL, nout, &a);
-	note(w, "  %s %s, must be %s %s\n", verdict_name(verdict), verdict == XDP_DROP ? reason : "", said_name(a.verdict), a.why);
-	if (!compare(w, &f, verdict, reason, out, nout, &a))
+	if (!round_take(r, round_add(r, &st)))
 		return false;
-	count_class(a.verdict == GM_DROP ? a.why : said_name(a.verdict));
-	if (a.verdict == GM_OUT) {
+	count_class(r->said.verdict == GM_DROP ? r->said.why : r->said.passed);
+	if (r->said.verdict == GM_OUT) {
 		walk_tally.out++;
-		frame_left(&w->left, side == GM_OUTSIDE ? GM_INSIDE : GM_OUTSIDE, out, nout);
-	} else if (a.verdict == GM_HOST) {
+		frame_left(&w->left, st.side == GM_OUTSIDE ? GM_INSIDE : GM_OUTSIDE, r->out, r->nout);
+	} else if (r->said.verdict == GM_HOST) {
 		walk_tally.host++;
 	} else {
 		walk_tally.drop++;
 	}
-	if (w->frames % w->s->look_at == 0)
-		for (const struct gm_hole *h = w->m->holes; h != NULL; h = h->next)
-			if (!compare_hole(w, h))
-				return false;
 	return true;
 }
 
@@ -315,45 +164,31 @@ static void draw_open(struct walker *w, struct gate_request *r)
 
 static bool step_grant(struct walker *w)
 {
-	struct gate_request r;
-	struct gate_reply reply;
-	const char *wrong;
-	uint64_t now_ms;
+	struct round *r = &w->r;
+	struct step st = {.kind = STEP_GRANT, .seed = draw_apart(&w->d), .opener = STEP_NONE};
+	struct gate_request *q = &st.request;
+	size_t at;
 
-	memset(&r, 0, sizeof(r));
-	r.tenant = draw_below(&w->d, 2);
-	if (w->nholes == 0 || draw_below(&w->d, 3) != 0) {
-		draw_open(w, &r);
+	q->tenant = draw_below(&w->d, 2);
+	if (w->nopeners == 0 || draw_below(&w->d, 3) != 0) {
+		draw_open(w, q);
 	} else {
 		const struct gm_hole *h;
 
-		r.hole = w->hole[draw_below(&w->d, w->nholes < 64 ? w->nholes : 64)];
-		h = gm_hole_of(w->m, r.hole);
+		st.opener = w->opener[draw_below(&w->d, w->nopeners < 64 ? w->nopeners : 64)];
+		h = gm_hole_of(r->m, r->hole[st.opener]);
 		if (h != NULL && !draw_one_in(&w->d, 10))
-			r.tenant = h->tenant;
-		r.op = draw_one_in(&w->d, 2) ? GATE_CLOSE : GATE_RENEW;
-		if (r.op == GATE_RENEW)
-			r.lifetime_s = 1 + draw_below(&w->d, 100);
+			q->tenant = h->tenant;
+		q->op = draw_one_in(&w->d, 2) ? GATE_CLOSE : GATE_RENEW;
+		if (q->op == GATE_RENEW)
+			q->lifetime_s = 1 + draw_below(&w->d, 100);
 	}
-	if (!steady(w))
-		return true;
-	now_ms = w->s->now() / MS;
-	w->s->sweep(now_ms);
-	gm_swept(w->m, now_ms * MS);
-	w->s->apply(&r, now_ms, &reply);
+	at = round_add(r, &st);
 	walk_tally.grants++;
-	note(w,
-	     "%" PRIu64 " op %d tenant %u proto %d flags %d hole %" PRIx64 " lifetime %u idle %u connect %u syn %u bytes %" PRIu64
-	     " packets %u inside %u.%u:%u remote %u.%u:%u",
-	     now_ms * MS, r.op, r.tenant, r.proto, r.flags, r.hole, r.lifetime_s, r.idle_s, r.connect_s, r.syn_rate, r.bytes_per_s,
-	     r.packets_per_s, r.inside.ip[14], r.inside.ip[15], r.inside.port, r.remote.ip[14], r.remote.ip[15], r.remote.port);
-	note(w, " -> status %d hole %" PRIx64 " public %u.%u:%u\n", reply.status, reply.hole, reply.public.ip[14], reply.public.ip[15],
-	     reply.public.port);
-	wrong = gm_apply(w->m, &r, &reply, now_ms * MS);
-	if (wrong != NULL)
-		return differs(w, wrong);
-	if (r.op == GATE_OPEN && reply.status == GATE_OK)
-		w->hole[w->nholes++ % 64] = reply.hole;
+	if (!round_take(r, at))
+		return false;
+	if (r->hole[at] != 0)
+		w->opener[w->nopeners++ % 64] = at;
 	return true;
 }
 
@@ -363,32 +198,61 @@ static bool step_time(struct walker *w)
 					 1000 * MS,   3000 * MS,  5000 * MS,   10000 * MS,  31000 * MS, 125000 * MS,
 					 245000 * MS, 61000 * MS, 310000 * MS, 7500000 * MS};
 	const uint32_t n = draw_one_in(&w->d, 3) ? 16 : 8;
-	const uint64_t ns = spans[draw_below(&w->d, n)];
+	const struct step st = {.kind = STEP_TIME, .ns = spans[draw_below(&w->d, n)], .opener = STEP_NONE};
 
-	note(w, "pass %" PRIu64 "\n", ns);
-	w->s->pass(ns);
-	return true;
+	return round_take(&w->r, round_add(&w->r, &st));
 }
 
 static bool start(struct walker *w)
 {
-	gm_free(w->m);
-	w->m = gm_new(&net);
-	w->log.n = 0;
-	w->nholes = 0;
+	round_clear(&w->r);
+	w->r.seed = w->seed + w->frames;
+	w->nopeners = 0;
 	memset(w->left.n, 0, sizeof(w->left.n));
-	return w->s->reset(w->seed + w->frames);
+	return round_start(&w->r);
 }
 
 static bool step(struct walker *w)
 {
 	const uint32_t kind = draw_below(&w->d, 64);
 
-	if (kind < 3 || (w->m->holes == NULL && kind < 20))
+	if (kind < 3 || (w->r.m->holes == NULL && kind < 20))
 		return step_grant(w);
 	if (kind == 3)
 		return step_time(w);
 	return step_frame(w);
+}
+
+/* The steps to a difference, first all of them into a file, then the fewest that still lead there. */
+static void explain(struct walker *w)
+{
+	struct round *r = &w->r;
+	bool *keep = calloc(r->nsteps, sizeof(*keep));
+	const char *dir = getenv("TMPDIR");
+	char path[512];
+	size_t left;
+	FILE *f;
+
+	if (keep == NULL)
+		abort();
+	fprintf(stderr, "frame %" PRIu64 ": %s\n", w->frames, r->wrong);
+	fprintf(stderr, "again: WALNUT_PROPERTY_SEED=%" PRIu64 " WALNUT_PROPERTY_PACKETS=%" PRIu64 "\n", w->seed, w->frames);
+	snprintf(path, sizeof(path), "%s/walnut-property-%" PRIu64 ".txt", dir != NULL ? dir : "/tmp", w->seed);
+	f = fopen(path, "w");
+	if (f != NULL) {
+		fprintf(f, "# seed %" PRIu64 ", frame %" PRIu64 ": %s\n", w->seed, w->frames, r->wrong);
+		for (size_t i = 0; i < r->nsteps; i++)
+			step_print(f, r, i, true);
+		fclose(f);
+		fprintf(stderr, "all %zu steps since the tables were empty: %s\n", r->nsteps, path);
+	}
+	memset(keep, true, r->nsteps);
+	left = round_shrink(r, keep);
+	fprintf(stderr, "the fewest that still differ, %zu: %s\n", left, r->wrong);
+	for (size_t i = 0; i < r->nsteps; i++)
+		if (keep[i])
+			step_print(stderr, r, i, false);
+	free(keep);
 }
 
 static uint64_t from_env(const char *name, uint64_t otherwise)
@@ -398,20 +262,54 @@ static uint64_t from_env(const char *name, uint64_t otherwise)
 	return v != NULL && *v != '\0' ? strtoull(v, NULL, 10) : otherwise;
 }
 
-bool walk(const struct walk_subject *s, uint64_t packets, uint64_t seed)
+static uint64_t seed_from_env(uint64_t otherwise)
+{
+	const char *v = getenv("WALNUT_PROPERTY_SEED");
+	struct timespec ts;
+
+	if (v == NULL || strcmp(v, "random") != 0)
+		return from_env("WALNUT_PROPERTY_SEED", otherwise);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static void report(const struct walker *w, bool same)
+{
+	printf("# %s: seed %" PRIu64 ", %" PRIu64 " frames: %" PRIu64 " sent on, %" PRIu64 " to the host, %" PRIu64 " dropped; %" PRIu64
+	       " grants\n#",
+	       same ? "same" : "not the same", w->seed, w->frames, walk_tally.out, walk_tally.host, walk_tally.drop, walk_tally.grants);
+	for (unsigned i = 0; i < sizeof(walk_tally.class) / sizeof(walk_tally.class[0]) && walk_tally.class[i].why != NULL; i++)
+		printf(" %s %" PRIu64 ",", walk_tally.class[i].why, walk_tally.class[i].n);
+	printf("\n");
+	fflush(stdout);
+}
+
+static struct walker *walker_new(const struct walk_subject *s)
 {
 	struct walker *w = calloc(1, sizeof(*w));
-	bool same;
-	uint64_t began = UINT64_MAX;
 
 	if (w == NULL)
 		abort();
+	w->r.s = s;
+	return w;
+}
+
+static void walker_free(struct walker *w)
+{
+	round_free(&w->r);
+	free(w);
+}
+
+bool walk(const struct walk_subject *s, uint64_t packets, uint64_t seed)
+{
+	struct walker *w = walker_new(s);
+	bool same = true;
+	uint64_t began = UINT64_MAX;
+
 	memset(&walk_tally, 0, sizeof(walk_tally));
 	packets = from_env("WALNUT_PROPERTY_PACKETS", packets);
-	w->seed = from_env("WALNUT_PROPERTY_SEED", seed);
-	w->s = s;
+	w->seed = seed_from_env(seed);
 	w->d.state = w->seed;
-	same = true;
 	while (same && w->frames < packets) {
 		if (began == UINT64_MAX || w->frames - began >= ROUND) {
 			began = w->frames;
@@ -419,33 +317,25 @@ bool walk(const struct walk_subject *s, uint64_t packets, uint64_t seed)
 		}
 		same = same && step(w);
 	}
-	printf("# %s: seed %" PRIu64 ", %" PRIu64 " frames: %" PRIu64 " sent on, %" PRIu64 " to the host, %" PRIu64 " dropped; %" PRIu64
-	       " grants\n#",
-	       same ? "same" : "not the same", w->seed, w->frames, walk_tally.out, walk_tally.host, walk_tally.drop, walk_tally.grants);
-	for (unsigned i = 0; i < sizeof(walk_tally.class) / sizeof(walk_tally.class[0]) && walk_tally.class[i].why != NULL; i++)
-		printf(" %s %" PRIu64 ",", walk_tally.class[i].why, walk_tally.class[i].n);
-	printf("\n");
-	gm_free(w->m);
-	free(w->log.text);
-	free(w);
+	report(w, same);
+	if (!same)
+		explain(w);
+	walker_free(w);
 	return same;
 }
 
 bool walk_bytes(const struct walk_subject *s, const uint8_t *data, size_t n)
 {
-	struct walker *w = calloc(1, sizeof(*w));
+	struct walker *w = walker_new(s);
 	bool same;
 
-	if (w == NULL)
-		abort();
-	w->s = s;
 	w->d.bytes = data;
 	w->d.n = n;
 	same = start(w);
 	while (same && !w->d.dry)
 		same = step(w);
-	gm_free(w->m);
-	free(w->log.text);
-	free(w);
+	if (!same)
+		explain(w);
+	walker_free(w);
 	return same;
 }

@@ -12,29 +12,29 @@
 
 struct gate_hole;
 
-/** The gate under test. */
+/** The gate under test. Its clock is the walk's: it moves by `pass` and by no more than a microsecond with each frame. */
 struct walk_subject {
-	/** Empty tables. \return false: this failed, and said why. */
-	bool (*reset)(uint64_t seed);
+	/** Empty tables, the clock where it starts. \return false: this failed, and said why. */
+	bool (*reset)(void);
+	/** Everything that it draws from here on follows from this. */
+	void (*seed)(uint64_t seed);
 	void (*apply)(const struct gate_request *r, uint64_t now_ms, struct gate_reply *reply);
 	void (*sweep)(uint64_t now_ms);
-	/** \return the XDP verdict; reason: the name of the counter that it dropped under. */
-	int (*run)(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *nout, const char **reason);
+	/** \return the XDP verdict. counted: the name of the one counter that says what became of the frame, or of several that do. */
+	int (*run)(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *nout, const char **counted);
 	uint64_t (*now)(void);
-	/** Lets time pass. \return false: not so much of it is possible. */
-	bool (*pass)(uint64_t ns);
+	void (*pass)(uint64_t ns);
 	/** The path's own record of a hole. \return false when it has none. */
 	bool (*hole)(uint64_t id, struct gate_hole *out);
-	uint64_t margin;  /* how exactly time is known; 0: exactly */
-	unsigned look_at; /* every so many packets the hole's record is compared too */
+	unsigned look_at; /* every so many packets the holes' records are compared too */
 };
 
-/** The configuration that all walks use, and the reference's form of it. */
+/** The configuration that all walks use, and the reference's form of it. Leaves names of interfaces and folders as they are. */
 void walk_config(struct gate_config *cfg);
 const struct gm_net *walk_net(void);
 
-/** Walks until `packets` frames have been run. On a difference: prints it with the seed, writes what led there to a file, and
- * \return false. seed: WALNUT_PROPERTY_SEED if set; packets: WALNUT_PROPERTY_PACKETS if set. */
+/** Walks until `packets` frames have been run. On a difference: prints the seed and the fewest steps that still lead there, writes all of
+ * them to a file, and \return false. seed: WALNUT_PROPERTY_SEED if set ("random": drawn); packets: WALNUT_PROPERTY_PACKETS if set. */
 bool walk(const struct walk_subject *s, uint64_t packets, uint64_t seed);
 /** How many packets left, were passed to the host, were dropped, by the last walk; and by class. For a report and a check that the walk
  * is not all drops. */
@@ -43,7 +43,7 @@ struct walk_tally {
 	struct {
 		const char *why;
 		uint64_t n;
-	} class[32];
+	} class[40];
 };
 extern struct walk_tally walk_tally;
 

@@ -33,7 +33,12 @@ static void bytes(void *const buf, const size_t n)
 /* Ports are drawn as the seed says, so that a walk can be taken again. */
 static struct randombytes_implementation seeded = {.implementation_name = name, .random = next, .buf = bytes};
 
-static bool reset(uint64_t seed)
+static void seed(uint64_t v)
+{
+	drawn = gate_user_random = v;
+}
+
+static bool reset(void)
 {
 	const struct gm_net *net = walk_net();
 	static struct gate_config cfg;
@@ -48,14 +53,13 @@ static bool reset(uint64_t seed)
 	randombytes_set_implementation(&seeded);
 	if (sodium_init() < 0)
 		return false;
-	drawn = seed;
 	memcpy(n.mac, net->mac, sizeof(n.mac));
 	for (unsigned i = 0; i < net->nhops; i++) {
 		n.hop[i].ip = htonl(net->hop[i].ip);
 		memcpy(n.hop[i].mac, net->hop[i].mac, 6);
 	}
 	walk_config(&cfg);
-	gate_user_open(&cfg, &n, seed);
+	gate_user_open(&cfg, &n);
 	gate_user_clock = START;
 	return true;
 }
@@ -70,13 +74,13 @@ static void sweep(uint64_t now_ms)
 	gate_dp_sweep(gate_user_dp, now_ms);
 }
 
-static int run(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *nout, const char **reason)
+static int run(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *nout, const char **counted)
 {
 	int verdict;
 
 	gate_user_refill();
 	verdict = gate_user_run(side, in, n, out, nout);
-	*reason = gate_user_reason();
+	*counted = gate_user_counted();
 	gate_user_clock += 1 + gate_user_clock % 997;
 	return verdict;
 }
@@ -86,10 +90,9 @@ static uint64_t now(void)
 	return gate_user_clock;
 }
 
-static bool pass(uint64_t ns)
+static void pass(uint64_t ns)
 {
 	gate_user_clock += ns;
-	return true;
 }
 
 static bool hole(uint64_t id, struct gate_hole *out)
@@ -98,4 +101,4 @@ static bool hole(uint64_t id, struct gate_hole *out)
 }
 
 const struct walk_subject walk_user = {
-	.reset = reset, .apply = apply, .sweep = sweep, .run = run, .now = now, .pass = pass, .hole = hole, .margin = 0, .look_at = 1};
+	.reset = reset, .seed = seed, .apply = apply, .sweep = sweep, .run = run, .now = now, .pass = pass, .hole = hole, .look_at = 1};
