@@ -18,7 +18,7 @@
 
 #include "gate.skel.h"
 
-#define BACK_PER_HOLE 4 /* entries in the reverse table beside the sessions' */
+#define FLOWS_PER_HOLE 4 /* entries in the flow table beside the sessions': a hole has one, its handshakes others */
 
 struct pin {
 	struct bpf_map *map;
@@ -50,8 +50,8 @@ static void pins_of(struct gate_bpf *s, struct pin out[static GATE_PINS])
 {
 	const struct pin all[GATE_PINS] = {{s->maps.ports, "ports"},       {s->maps.grants, "grants"},     {s->maps.infos, "infos"},
 					   {s->maps.holes, "holes"},       {s->maps.mappings, "mappings"}, {s->maps.flows, "flows"},
-					   {s->maps.back, "back"},         {s->maps.services, "services"}, {s->maps.usage, "usage"},
-					   {s->maps.counters, "counters"}, {s->maps.meta, "meta"}};
+					   {s->maps.services, "services"}, {s->maps.usage, "usage"},       {s->maps.counters, "counters"},
+					   {s->maps.meta, "meta"}};
 
 	memcpy(out, all, sizeof(all));
 }
@@ -108,8 +108,7 @@ static void set_sizes(struct gate_bpf *s, const struct gate_config *cfg)
 	bpf_map__set_max_entries(s->maps.infos, cfg->holes);
 	bpf_map__set_max_entries(s->maps.holes, cfg->holes);
 	bpf_map__set_max_entries(s->maps.mappings, cfg->mappings);
-	bpf_map__set_max_entries(s->maps.flows, cfg->flows);
-	bpf_map__set_max_entries(s->maps.back, cfg->flows + BACK_PER_HOLE * cfg->holes);
+	bpf_map__set_max_entries(s->maps.flows, cfg->flows + FLOWS_PER_HOLE * cfg->holes);
 	bpf_map__set_max_entries(s->maps.services, cfg->holes < 1024 ? 4096 : cfg->holes * 4);
 }
 
@@ -131,6 +130,7 @@ static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const
 	p->ntenant = (uint16_t)cfg->ntenant;
 	/* Each may have an even share, twice over where there are several: no tenant can fill the table by itself. */
 	p->tenant_flows = cfg->ntenant <= 1 ? cfg->flows : (uint32_t)((uint64_t)cfg->flows * 2 / (cfg->ntenant + 1));
+	p->flows = cfg->flows;
 	randombytes_buf(p->port_key, sizeof(p->port_key));
 }
 
@@ -368,7 +368,6 @@ static int gather(struct gate_dp *dp)
 	dp->holes_fd = bpf_map__fd(s->maps.holes);
 	dp->mappings_fd = bpf_map__fd(s->maps.mappings);
 	dp->flows_fd = bpf_map__fd(s->maps.flows);
-	dp->back_fd = bpf_map__fd(s->maps.back);
 	dp->services_fd = bpf_map__fd(s->maps.services);
 	dp->usage_fd = bpf_map__fd(s->maps.usage);
 	dp->counters_fd = bpf_map__fd(s->maps.counters);
@@ -492,8 +491,8 @@ void gate_dp_close(struct gate_dp *dp)
 
 int gate_dp_remove(const struct gate_config *cfg)
 {
-	static const char *const names[] = {"link_outside", "link_inside", "meta", "ports",    "grants", "infos",   "holes",
-					    "mappings",     "flows",       "back", "services", "usage",  "counters"};
+	static const char *const names[] = {"link_outside", "link_inside", "meta",  "ports",    "grants", "infos",
+					    "holes",        "mappings",    "flows", "services", "usage",  "counters"};
 	char path[320];
 	int rc = 0, lock = gate_state_dir(cfg->state);
 
@@ -535,6 +534,7 @@ void gate_dp_events(struct gate_dp *dp)
 int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_drop, uint64_t value, void *arg), void *arg)
 {
 	uint64_t *value = calloc((size_t)dp->cpus, sizeof(*value)), sum[GATE_REASON_COUNT] = {0}, flows = 0;
+	const uint32_t all = GATE_USAGE_ALL;
 	struct gate_usage use;
 	int rc = 0;
 
@@ -552,9 +552,8 @@ int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_dro
 		for (uint32_t r = GATE_R_OK + 1; r < GATE_REASON_COUNT; r++)
 			if (gate_reason_is_drop(r) == (drops != 0))
 				cb(gate_reason_name(r), drops, sum[r], arg);
-	for (uint32_t s = 0; s < GATE_TENANT_SLOTS; s++)
-		if (bpf_map_lookup_elem(dp->usage_fd, &s, &use) == 0)
-			flows += use.flows;
+	if (bpf_map_lookup_elem(dp->usage_fd, &all, &use) == 0)
+		flows = use.flows;
 	cb("flows", 0, flows, arg);
 	cb("holes", 0, dp->live, arg);
 	cb("draining", 0, gate_dp_draining(dp), arg);

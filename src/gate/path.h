@@ -20,7 +20,7 @@ struct gate_neighbours;
 struct gate_trace_want;
 
 #define GATE_SLOT_REST_MS 50 /* a freed hole's place is not filled again before the packets that saw the old one are gone */
-#define GATE_PINS         11
+#define GATE_PINS         10
 
 /** A memory-mapped array map. */
 struct gate_view {
@@ -36,8 +36,7 @@ struct gate_dp {
 	struct gate_grant *grants;
 	struct gate_info *infos;
 	struct gate_meta *meta;
-	int holes_fd, mappings_fd, flows_fd, back_fd, services_fd, usage_fd, counters_fd, reap_fd, budgets_fd, samples_fd,
-		path_fd[GATE_SIDES];
+	int holes_fd, mappings_fd, flows_fd, services_fd, usage_fd, counters_fd, reap_fd, budgets_fd, samples_fd, path_fd[GATE_SIDES];
 	struct gate_trace_want *trace; /* in the programs' data */
 	struct ring_buffer *events;
 	struct gate_neighbours *neighbours;
@@ -61,7 +60,7 @@ struct gate_dp {
 	struct {
 		bool going;
 		uint32_t token;
-	} cursor[4]; /* by enum gate_reap_what */
+	} cursor[3]; /* by enum gate_reap_what */
 	int cpus;
 };
 

@@ -34,25 +34,23 @@ static void reap_add(struct gate_dp *dp, struct gate_reap *r, const struct gate_
 		reap(dp, r);
 }
 
-static bool flow_over(const struct gate_dp *dp, const struct gate_flow *f, uint64_t now)
-{
-	int tenant = f->tenant < GATE_TENANT_SLOTS ? dp->tenant_of[f->tenant] : -1;
-
-	return f->dead || now > f->expires + GATE_REAP_GRACE_NS || tenant < 0 || !gate_tenant_has(&dp->cfg.tenant[tenant], f->inside_ip);
-}
-
 /* What is certainly in use need not be asked of the kernel. */
-static bool back_over(const struct gate_dp *dp, uint64_t v, uint64_t now)
+static bool flow_over(const struct gate_dp *dp, const struct gate_key *k, const struct gate_flow *f, uint64_t now)
 {
-	if (v >> 62 == GATE_BACK_HOLE) {
-		const uint32_t index = GATE_HOLE_INDEX(v);
+	if (GATE_OWNER_KIND(f->owner) == GATE_FLOW_SESSION) {
+		int tenant = f->tenant < GATE_TENANT_SLOTS ? dp->tenant_of[f->tenant] : -1;
+
+		return now > f->expires + GATE_REAP_GRACE_NS || tenant < 0 || !gate_tenant_has(&dp->cfg.tenant[tenant], k->local_ip);
+	}
+	if (GATE_OWNER_KIND(f->owner) == GATE_FLOW_HOLE) {
+		const uint64_t id = GATE_OWNER_VALUE(f->owner);
 		const struct gate_grant *g;
 
-		if (index >= dp->nholes)
+		if (GATE_HOLE_INDEX(id) >= dp->nholes)
 			return true;
-		g = &dp->grants[index];
+		g = &dp->grants[GATE_HOLE_INDEX(id)];
 		/* A TCP hole's handshakes that led nowhere leave entries too: the path knows which. */
-		return load64(&g->id) != (v & ~(3ull << 62)) || now >= g->expires || g->proto == IPPROTO_TCP;
+		return load64(&g->id) != id || now >= g->expires || g->proto == IPPROTO_TCP;
 	}
 	return true;
 }
@@ -80,9 +78,9 @@ static void walk(struct gate_dp *dp, enum gate_reap_what what, int fd, size_t ke
 			memset(&k, 0, sizeof(k));
 			if (what == GATE_REAP_FLOWS) {
 				memcpy(&k, key, sizeof(k));
-				if (!flow_over(dp, (const struct gate_flow *)(const void *)value, now))
+				if (!flow_over(dp, &k, (const struct gate_flow *)(const void *)value, now))
 					continue;
-			} else if (what == GATE_REAP_MAPPINGS) {
+			} else {
 				const struct gate_end *e = (const void *)key;
 				const struct gate_mapping *m = (const void *)value;
 
@@ -91,13 +89,6 @@ static void walk(struct gate_dp *dp, enum gate_reap_what what, int fd, size_t ke
 				k.local_ip = e->ip;
 				k.local_port = e->port;
 				k.proto = e->proto;
-			} else {
-				uint64_t v;
-
-				memcpy(&k, key, sizeof(k));
-				memcpy(&v, value, sizeof(v));
-				if (!back_over(dp, v, now))
-					continue;
 			}
 			reap_add(dp, &r, &k);
 		}
@@ -177,7 +168,6 @@ void gate_dp_sweep(struct gate_dp *dp, uint64_t now_ms)
 	gate_sweep_ports(dp, PORTS_PER_SWEEP);
 	walk(dp, GATE_REAP_FLOWS, dp->flows_fd, sizeof(struct gate_key), sizeof(struct gate_flow), now);
 	walk(dp, GATE_REAP_MAPPINGS, dp->mappings_fd, sizeof(struct gate_end), sizeof(struct gate_mapping), now);
-	walk(dp, GATE_REAP_BACK, dp->back_fd, sizeof(struct gate_key), sizeof(uint64_t), now);
 	walk_services(dp, now);
 	if (now_ms - dp->neighbours_ms >= CONFIRM_EVERY_MS) {
 		dp->neighbours_ms = now_ms;

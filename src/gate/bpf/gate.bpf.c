@@ -64,7 +64,7 @@ int gate_outside(struct xdp_md *ctx)
 		why = gate_hole_in(ctx, &p, GATE_HOLE_INDEX(owner), now, &change);
 	} else {
 		passed = GATE_R_SESSION_IN;
-		why = gate_session_in(ctx, &p, port, owner, now, &change);
+		why = gate_session_in(ctx, &p, (__u32)slot, port, owner, now, &change);
 	}
 	if (why)
 		return gate_drop(ctx, (__u32)why);
@@ -84,11 +84,12 @@ int gate_inside(struct xdp_md *ctx)
 	const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end;
 	const __u64 now = gate_now();
 	struct gate_change change = {};
-	struct gate_key bk = {}, fk = {};
+	struct gate_key k = {};
 	struct gate_end self = {};
+	struct gate_flow *f;
 	struct gate_route route;
 	struct gate_pkt p = {};
-	__u64 *entry, value = 0;
+	__u64 owner;
 	__u32 passed = GATE_R_SESSION_OUT;
 	__u8 mac[6];
 	int why, tenant = -1, fresh = 0, i;
@@ -125,24 +126,23 @@ int gate_inside(struct xdp_md *ctx)
 	if (p.proto == IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO)
 		return gate_drop(ctx, GATE_R_ICMP_TYPE);
 
-	bk.local_ip = p.src;
-	bk.local_port = p.sport;
-	bk.remote_ip = p.dst;
-	bk.remote_port = p.proto == IPPROTO_ICMP ? 0 : p.dport;
-	bk.proto = p.proto;
-	entry = bpf_map_lookup_elem(&back, &bk);
+	k.local_ip = p.src;
+	k.local_port = p.sport;
+	k.remote_ip = p.dst;
+	k.remote_port = p.proto == IPPROTO_ICMP ? 0 : p.dport;
+	k.proto = p.proto;
+	f = bpf_map_lookup_elem(&flows, &k);
 	why = GATE_R_NO_SESSION;
-	if (entry) {
-		value = GATE_READ(*entry);
-		if (value >> 62 == GATE_BACK_HOLE) {
+	if (f) {
+		owner = GATE_READ(f->owner);
+		if (GATE_OWNER_KIND(owner) == GATE_FLOW_HOLE) {
 			passed = GATE_R_HOLE_OUT;
-			why = gate_hole_out(ctx, &p, value & ~(3ull << 62), now, &change);
+			why = gate_hole_out(ctx, &p, GATE_OWNER_VALUE(owner), now, &change);
 			if (why == GATE_R_NO_HOLE)
 				why = GATE_R_NO_SESSION;
-		} else if (value >> 62 == GATE_BACK_FLOW) {
-			gate_back_flow_key(value, &bk, &fk);
-			why = gate_session_out(ctx, &p, &fk, now, &change);
-		} else {
+		} else if (GATE_OWNER_KIND(owner) == GATE_FLOW_SESSION) {
+			why = gate_session_out(ctx, &p, f, owner, now, &change);
+		} else if (owner == GATE_FLOW_DEAD) {
 			why = GATE_R_BUSY;
 		}
 	}
@@ -168,7 +168,7 @@ int gate_inside(struct xdp_md *ctx)
 	/* The route comes before a new session: what cannot leave shall cost no table entry. */
 	why = gate_find_route(ctx, &p, fresh ? gate_params.public_ip[0] : change.ip, p.dst, p.len, GATE_OUTSIDE, now, &route);
 	if (!why && fresh)
-		why = gate_session_new(ctx, &p, &bk, (__u32)tenant & (GATE_TENANT_SLOTS - 1), now, &change);
+		why = gate_session_new(ctx, &p, &k, (__u32)tenant & (GATE_TENANT_SLOTS - 1), now, &change);
 	if (!why)
 		why = gate_send(ctx, &p, &change, &route, GATE_OUTSIDE);
 	if (why)
@@ -179,40 +179,31 @@ int gate_inside(struct xdp_md *ctx)
 
 static __always_inline int gate_reap_flow(const struct gate_key *key, __u64 now)
 {
-	struct gate_key bk = {};
 	struct gate_flow *f = bpf_map_lookup_elem(&flows, key);
-	struct gate_usage *use;
+	__u64 owner;
 	__u32 tenant;
-	__u64 claim;
-	int dead, slot, strayed;
+	int session, strayed, dead = 0;
 
 	if (!f)
 		return 0;
-	strayed = gate_tenant_of(f->inside_ip) != (int)f->tenant; /* the file no longer gives this address to whoever opened it */
+	owner = GATE_READ(f->owner);
+	session = GATE_OWNER_KIND(owner) == GATE_FLOW_SESSION;
+	strayed =
+		session && gate_tenant_of(key->local_ip) != (int)f->tenant; /* the file no longer gives this address to whoever opened it */
+	if (owner == GATE_FLOW_DEAD || (!session && gate_flow_alive(f, owner, key, now)))
+		return 0;
 	bpf_spin_lock(&f->lock);
-	if (strayed || now > f->expires + GATE_REAP_GRACE_NS)
-		f->dead = 1;
-	dead = f->dead;
-	bk.local_ip = f->inside_ip;
-	bk.local_port = f->inside_port;
+	if (f->owner == owner && (!session || strayed || now > f->expires + GATE_REAP_GRACE_NS)) {
+		f->owner = GATE_FLOW_DEAD;
+		dead = 1;
+	}
 	tenant = f->tenant;
 	bpf_spin_unlock(&f->lock);
 	if (!dead)
 		return 0;
-	bk.remote_ip = key->remote_ip;
-	bk.remote_port = key->remote_port;
-	bk.proto = key->proto;
-	slot = gate_public_slot(key->local_ip);
-	if (slot >= 0) {
-		claim = (GATE_BACK_FLOW << 62) | ((__u64)slot << 16) | key->local_port;
-		gate_back_release(&bk, claim);
-	}
-	if (bpf_map_delete_elem(&flows, key))
-		return 0;
-	use = bpf_map_lookup_elem(&usage, &tenant);
-	if (use)
-		__sync_fetch_and_add(&use->flows, -1);
-	return 1;
+	if (session)
+		gate_usage_session(tenant, -1);
+	return gate_flow_delete(key, f);
 }
 
 static __always_inline int gate_reap_mapping(const struct gate_key *key, __u64 now)
@@ -238,18 +229,6 @@ static __always_inline int gate_reap_mapping(const struct gate_key *key, __u64 n
 	return 1;
 }
 
-static __always_inline int gate_reap_back(const struct gate_key *key, __u64 now)
-{
-	__u64 *v = bpf_map_lookup_elem(&back, key), was;
-
-	if (!v)
-		return 0;
-	was = GATE_READ(*v);
-	if (was != GATE_BACK_DEAD && (gate_back_alive(was, key, now) || !gate_cas(v, was, GATE_BACK_DEAD)))
-		return 0;
-	return bpf_map_delete_elem(&back, key) == 0;
-}
-
 /** The packet is a struct gate_reap. \return how many were deleted. */
 SEC("xdp")
 int gate_reap(struct xdp_md *ctx)
@@ -272,8 +251,6 @@ int gate_reap(struct xdp_md *ctx)
 			done += (__u32)gate_reap_flow(&key, now);
 		else if (what == GATE_REAP_MAPPINGS)
 			done += (__u32)gate_reap_mapping(&key, now);
-		else if (what == GATE_REAP_BACK)
-			done += (__u32)gate_reap_back(&key, now);
 	}
 	return (int)done;
 }

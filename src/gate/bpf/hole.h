@@ -2,8 +2,8 @@
 /** \file Holes: flows that an agent was granted. */
 #pragma once
 
-#include "gate/bpf/back.h"
 #include "gate/bpf/bucket.h"
+#include "gate/bpf/flow.h"
 #include "gate/bpf/options.h"
 #include "gate/bpf/replay.h"
 #include "gate/bpf/route.h"
@@ -98,7 +98,7 @@ static __always_inline int gate_hole_is(const struct gate_hole *h, const struct 
 }
 
 static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_grant *g, struct gate_hole *h,
-					    __u64 id, const struct gate_key *bk, __u64 now, struct gate_change *c)
+					    __u64 id, const struct gate_key *k, __u64 now, struct gate_change *c)
 {
 	const int fresh = GATE_READ(h->id) != id, tag = (g->flags & GATE_GRANT_TAG) != 0;
 	const int bound = !fresh && GATE_READ(h->bound);
@@ -132,7 +132,7 @@ static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gat
 		c->payload = n;
 	}
 	if (!bound) {
-		why = gate_back_claim(bk, (GATE_BACK_HOLE << 62) | id, now);
+		why = gate_flow_claim(k, id, now);
 		if (why)
 			return why;
 	}
@@ -157,7 +157,7 @@ static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gat
 	if (bind)
 		gate_count(GATE_R_HOLE_BOUND);
 	if (why == GATE_R_WRONG_REMOTE && !bound) /* another source was bound meanwhile */
-		gate_back_release(bk, (GATE_BACK_HOLE << 62) | id);
+		gate_flow_release(k, id);
 	return why;
 }
 
@@ -179,9 +179,9 @@ static __always_inline struct gate_embryo *gate_embryo_find(struct gate_hole *h,
 
 /** A SYN to a hole that no connection has taken yet. */
 static __always_inline int gate_hole_syn(const struct gate_pkt *p, const struct gate_grant *g, struct gate_hole *h, __u64 id,
-					 const struct gate_key *bk, const struct gate_tcp_opt *o, __u64 now)
+					 const struct gate_key *k, const struct gate_tcp_opt *o, __u64 now)
 {
-	struct gate_key gone = *bk;
+	struct gate_key gone = *k;
 	struct gate_embryo *e;
 	int why = 0;
 
@@ -196,7 +196,7 @@ static __always_inline int gate_hole_syn(const struct gate_pkt *p, const struct 
 	bpf_spin_unlock(&h->lock);
 	if (why)
 		return why;
-	why = gate_back_claim(bk, (GATE_BACK_HOLE << 62) | id, now);
+	why = gate_flow_claim(k, id, now);
 	if (why)
 		return why;
 
@@ -219,7 +219,7 @@ static __always_inline int gate_hole_syn(const struct gate_pkt *p, const struct 
 	}
 	bpf_spin_unlock(&h->lock);
 	if (gone.remote_port)
-		gate_back_release(&gone, (GATE_BACK_HOLE << 62) | id);
+		gate_flow_release(&gone, id);
 	return why;
 }
 
@@ -242,7 +242,7 @@ static __always_inline int gate_hole_segment(struct gate_hole *h, int side, cons
 }
 
 static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_grant *g, struct gate_hole *h,
-					    __u64 id, const struct gate_key *bk, __u64 now)
+					    __u64 id, const struct gate_key *k, __u64 now)
 {
 	const int fresh = GATE_READ(h->id) != id;
 	const int bound = !fresh && GATE_READ(h->bound);
@@ -258,7 +258,7 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 		return GATE_R_CONNECT_LATE;
 	gate_tcp_options(ctx, p, &o);
 	if (!bound && (p->flags & (GATE_SYN | GATE_ACK)) == GATE_SYN)
-		return gate_hole_syn(p, g, h, id, bk, &o, now);
+		return gate_hole_syn(p, g, h, id, k, &o, now);
 	if (fresh)
 		return GATE_R_TCP_STATE;
 
@@ -313,7 +313,7 @@ static __always_inline int gate_hole_in(struct xdp_md *ctx, const struct gate_pk
 {
 	const struct gate_grant *g = bpf_map_lookup_elem(&grants, &index);
 	struct gate_hole *h = bpf_map_lookup_elem(&holes, &index);
-	struct gate_key bk = {};
+	struct gate_key k = {};
 	__u64 id;
 
 	if (!g || !h)
@@ -328,17 +328,17 @@ static __always_inline int gate_hole_in(struct xdp_md *ctx, const struct gate_pk
 	c->ip = g->inside_ip;
 	c->port = g->inside_port;
 	c->inbound = 1;
-	bk.local_ip = g->inside_ip;
-	bk.local_port = g->inside_port;
-	bk.remote_ip = p->src;
-	bk.remote_port = p->sport;
-	bk.proto = p->proto;
+	k.local_ip = g->inside_ip;
+	k.local_port = g->inside_port;
+	k.remote_ip = p->src;
+	k.remote_port = p->sport;
+	k.proto = p->proto;
 	if (p->proto == IPPROTO_UDP)
-		return gate_hole_udp_in(ctx, p, g, h, id, &bk, now, c);
-	return gate_hole_tcp_in(ctx, p, g, h, id, &bk, now);
+		return gate_hole_udp_in(ctx, p, g, h, id, &k, now, c);
+	return gate_hole_tcp_in(ctx, p, g, h, id, &k, now);
 }
 
-/** From the service to a remote that the reverse table says is a hole's. GATE_R_NO_HOLE: the entry is left over; the packet may be
+/** From the service to a remote that the flow table says is a hole's. GATE_R_NO_HOLE: the entry is left over; the packet may be
  * something else. */
 static __always_inline int gate_hole_out(struct xdp_md *ctx, const struct gate_pkt *p, __u64 id, __u64 now, struct gate_change *c)
 {

@@ -61,7 +61,7 @@ static __always_inline int gate_quote_in_flight(const struct gate_tcp_end *s, co
 static __always_inline int gate_error_in(const struct gate_pkt *p, const struct gate_quote *q, __u64 now, struct gate_change *c)
 {
 	const int slot = gate_public_slot(q->src), proto = gate_proto_index(q->proto);
-	struct gate_key k = {.local_ip = q->src, .local_port = q->sport, .remote_ip = q->dst, .proto = q->proto};
+	struct gate_key k = {.remote_ip = q->dst, .proto = q->proto};
 	const struct gate_grant *g;
 	const struct gate_port *port;
 	const struct gate_hole *h;
@@ -94,24 +94,26 @@ static __always_inline int gate_error_in(const struct gate_pkt *p, const struct 
 	}
 	if (GATE_OWNER_KIND(owner) != GATE_OWNER_MAPPING)
 		return GATE_R_ICMP_UNMATCHED;
+	k.local_ip = (__u32)(owner >> 16);
+	k.local_port = (__u16)owner;
 	k.remote_port = q->proto == IPPROTO_ICMP ? 0 : q->dport;
 	f = bpf_map_lookup_elem(&flows, &k);
-	if (!f || f->dead || now >= f->expires || owner != gate_mapping_owner(f->inside_ip, f->inside_port))
+	if (!f || GATE_READ(f->owner) != gate_session_owner((__u32)slot, q->sport) || now >= f->expires)
 		return GATE_R_ICMP_UNMATCHED;
 	if (q->proto == IPPROTO_TCP && !gate_quote_in_flight(&f->track.end[GATE_INSIDE], &f->track.end[GATE_OUTSIDE], q->seq))
 		return GATE_R_ICMP_UNMATCHED;
-	c->ip = f->inside_ip;
-	c->port = f->inside_port;
+	c->ip = k.local_ip;
+	c->port = k.local_port;
 	return 0;
 }
 
 /** An error from inside about what came in through a hole or session. */
 static __always_inline int gate_error_out(const struct gate_pkt *p, const struct gate_quote *q, __u64 now, struct gate_change *c)
 {
-	struct gate_key k = {.local_ip = q->dst, .local_port = q->dport, .remote_ip = q->src, .proto = q->proto}, fk;
+	struct gate_key k = {.local_ip = q->dst, .local_port = q->dport, .remote_ip = q->src, .proto = q->proto};
 	const struct gate_grant *g;
-	const __u64 *v;
-	__u64 value;
+	const struct gate_flow *f;
+	__u64 owner;
 	__u32 index;
 	int tenant = gate_tenant_of(p->src);
 
@@ -121,14 +123,14 @@ static __always_inline int gate_error_out(const struct gate_pkt *p, const struct
 	if (q->src != p->dst || gate_tenant_of(q->dst) != tenant)
 		return GATE_R_ICMP_UNMATCHED;
 	k.remote_port = q->proto == IPPROTO_ICMP ? 0 : q->sport;
-	v = bpf_map_lookup_elem(&back, &k);
-	if (!v)
+	f = bpf_map_lookup_elem(&flows, &k);
+	if (!f)
 		return GATE_R_ICMP_UNMATCHED;
-	value = GATE_READ(*v);
-	if (!gate_back_alive(value, &k, now))
+	owner = GATE_READ(f->owner);
+	if (!gate_flow_alive(f, owner, &k, now))
 		return GATE_R_ICMP_UNMATCHED;
-	if (value >> 62 == GATE_BACK_HOLE) {
-		index = GATE_HOLE_INDEX(value);
+	if (GATE_OWNER_KIND(owner) == GATE_FLOW_HOLE) {
+		index = GATE_HOLE_INDEX(owner);
 		g = bpf_map_lookup_elem(&grants, &index);
 		if (!g)
 			return GATE_R_INTERNAL;
@@ -136,9 +138,8 @@ static __always_inline int gate_error_out(const struct gate_pkt *p, const struct
 		c->port = g->public_port;
 		return 0;
 	}
-	gate_back_flow_key(value, &k, &fk);
-	c->ip = fk.local_ip;
-	c->port = fk.local_port;
+	c->ip = gate_params.public_ip[(owner >> 16) & (GATE_PUBLIC_SLOTS - 1)];
+	c->port = (__u16)owner;
 	return 0;
 }
 

@@ -50,21 +50,13 @@ struct {
 	__type(value, struct gate_mapping);
 } mappings SEC(".maps");
 
-/* pinned: public end and remote -> session */
+/* pinned: inside end and remote -> hole or session */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct gate_key);
 	__type(value, struct gate_flow);
 } flows SEC(".maps");
-
-/* pinned: inside end and remote -> hole or session */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, struct gate_key);
-	__type(value, __u64);
-} back SEC(".maps");
 
 /* pinned: inside ends that only holes may use */
 struct {
@@ -77,7 +69,7 @@ struct {
 /* pinned */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, GATE_TENANT_SLOTS);
+	__uint(max_entries, GATE_USAGE_ALL + 1);
 	__type(key, __u32);
 	__type(value, struct gate_usage);
 } usage SEC(".maps");

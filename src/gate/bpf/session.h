@@ -2,7 +2,7 @@
 /** \file Sessions that the inside opens: endpoint-independent mapping, address-and-port-dependent filtering (RFC 4787, 5382, 5508). */
 #pragma once
 
-#include "gate/bpf/back.h"
+#include "gate/bpf/flow.h"
 #include "gate/bpf/hole.h"
 
 static __always_inline __u64 gate_mapping_owner(__u32 ip, __u16 port)
@@ -39,51 +39,78 @@ static __always_inline __u64 gate_flow_lifetime(const struct gate_flow *f, __u8 
 	return f->replied ? GATE_UDP_NS : GATE_UDP_NEW_NS;
 }
 
-/** A session's packet passed: it lives on, and its mapping with it. RFC 4787 REQ-6: outbound packets keep it alive; TCP's states do either
- * way. */
-static __always_inline void gate_flow_touch(struct gate_flow *f, const struct gate_end *inside, __u64 lifetime, __u64 now)
+/** When a session with this lifetime ends if nothing follows. An expiry is not written again for every packet: the slack makes up for it.
+ */
+static __always_inline __u64 gate_flow_until(__u64 lifetime, __u64 now)
 {
-	const __u64 until = now + lifetime, was = GATE_READ(f->expires);
-	struct gate_mapping *m;
-
-	if (until >= was && until - was < GATE_REFRESH_NS)
-		return;
-	GATE_WRITE(f->expires, until); /* also shortens: a connection that was closed */
-	m = bpf_map_lookup_elem(&mappings, inside);
-	if (m)
-		gate_mapping_refresh(m, until + GATE_MAPPING_SLACK_NS);
+	return now + lifetime + (lifetime >> GATE_REFRESH_SHIFT);
 }
 
-/** From outside to a public port that a mapping owns. */
-static __always_inline int gate_session_in(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_port *port, __u64 owner,
-					   __u64 now, struct gate_change *c)
+/** A session's packet passed: it lives on, and its mapping with it, which must never end first: its port is the session's. RFC 4787 REQ-6:
+ * outbound packets keep it alive; TCP's states do either way. \return 0, or GATE_R_NO_SESSION when the mapping is gone. */
+static __always_inline int gate_flow_touch(struct gate_flow *f, const struct gate_end *inside, __u64 lifetime, __u64 now)
 {
-	struct gate_key k = {.local_ip = p->dst, .local_port = p->dport, .remote_ip = p->src, .proto = p->proto};
-	struct gate_end inside = {.proto = p->proto};
-	struct gate_flow *f;
+	const __u64 until = gate_flow_until(lifetime, now), was = GATE_READ(f->expires);
+	struct gate_mapping *m;
+
+	if (until >= was && until - was < lifetime >> GATE_REFRESH_SHIFT)
+		return 0;
+	if (until > was) {
+		m = bpf_map_lookup_elem(&mappings, inside);
+		if (!m || gate_mapping_refresh(m, until + GATE_MAPPING_SLACK_NS)) {
+			GATE_WRITE(f->expires, 0);
+			return GATE_R_NO_SESSION;
+		}
+	}
+	GATE_WRITE(f->expires, until); /* also shortens: a connection that was closed */
+	return 0;
+}
+
+static __always_inline __u64 gate_session_owner(__u32 slot, __u16 public_port)
+{
+	return GATE_OWNER(GATE_FLOW_SESSION, ((__u64)slot << 16) | public_port);
+}
+
+/** A segment of the session's connection. \return 0 and its lifetime from now on, or why it is dropped. */
+static __always_inline int gate_session_segment(struct xdp_md *ctx, struct gate_flow *f, __u64 owner, int side, const struct gate_pkt *p,
+						__u64 *lifetime)
+{
 	struct gate_tcp_opt o;
+	int why;
+
+	gate_tcp_options(ctx, p, &o);
+	bpf_spin_lock(&f->lock);
+	why = f->owner != owner ? GATE_R_BUSY : gate_track_session(&f->track, side, p, &o);
+	*lifetime = gate_track_lifetime(&f->track);
+	bpf_spin_unlock(&f->lock);
+	return why;
+}
+
+/** From outside to the public port of slot that a mapping owns. */
+static __always_inline int gate_session_in(struct xdp_md *ctx, const struct gate_pkt *p, __u32 slot, const struct gate_port *port,
+					   __u64 owner, __u64 now, struct gate_change *c)
+{
+	struct gate_end inside = {.ip = (__u32)(owner >> 16), .port = (__u16)owner, .proto = p->proto};
+	struct gate_key k = {.local_ip = inside.ip, .local_port = inside.port, .remote_ip = p->src, .proto = p->proto};
+	const __u64 session = gate_session_owner(slot, p->dport);
+	struct gate_flow *f;
 	__u64 lifetime;
-	int why = 0;
+	int why;
 
 	k.remote_port = p->proto == IPPROTO_ICMP ? 0 : p->sport;
 	if (!(GATE_READ(port->remotes) & gate_remote_bit(k.remote_ip, k.remote_port)))
 		return GATE_R_NO_SESSION;
 	f = bpf_map_lookup_elem(&flows, &k);
-	if (!f || f->dead || owner != gate_mapping_owner(f->inside_ip, f->inside_port))
+	if (!f || GATE_READ(f->owner) != session)
 		return GATE_R_NO_SESSION;
 	if (now >= GATE_READ(f->expires))
 		return GATE_R_SESSION_EXPIRED;
-	inside.ip = f->inside_ip;
-	inside.port = f->inside_port;
 	if (p->proto == IPPROTO_TCP) {
-		gate_tcp_options(ctx, p, &o);
-		bpf_spin_lock(&f->lock);
-		why = f->dead ? GATE_R_BUSY : gate_track_session(&f->track, GATE_OUTSIDE, p, &o);
-		lifetime = gate_track_lifetime(&f->track);
-		bpf_spin_unlock(&f->lock);
+		why = gate_session_segment(ctx, f, session, GATE_OUTSIDE, p, &lifetime);
+		if (!why)
+			why = gate_flow_touch(f, &inside, lifetime, now);
 		if (why)
 			return why;
-		gate_flow_touch(f, &inside, lifetime, now);
 	} else if (!f->replied) {
 		f->replied = 1;
 	}
@@ -93,42 +120,28 @@ static __always_inline int gate_session_in(struct xdp_md *ctx, const struct gate
 	return 0;
 }
 
-/** From inside, in a session that exists. GATE_R_NO_SESSION: there is none (any more). */
-static __always_inline int gate_session_out(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_key *k, __u64 now,
+/** From inside, in the session of an entry whose owner was read. GATE_R_NO_SESSION: it is over. */
+static __always_inline int gate_session_out(struct xdp_md *ctx, const struct gate_pkt *p, struct gate_flow *f, __u64 owner, __u64 now,
 					    struct gate_change *c)
 {
 	struct gate_end inside = {.ip = p->src, .port = p->sport, .proto = p->proto};
-	const int slot = gate_public_slot(k->local_ip), proto = gate_proto_index(p->proto);
-	const struct gate_port *port;
-	struct gate_flow *f;
-	struct gate_tcp_opt o;
 	__u64 lifetime;
-	__u32 at;
 	int why;
 
-	if (slot < 0 || proto < 0)
-		return GATE_R_INTERNAL;
-	f = bpf_map_lookup_elem(&flows, k);
-	if (!f || f->dead || f->inside_ip != p->src || f->inside_port != p->sport || now >= GATE_READ(f->expires))
-		return GATE_R_NO_SESSION;
-	at = GATE_PORT_INDEX(slot, proto, bpf_ntohs(k->local_port));
-	port = bpf_map_lookup_elem(&ports, &at);
-	if (!port || GATE_READ(port->owner) != gate_mapping_owner(p->src, p->sport))
+	if (now >= GATE_READ(f->expires))
 		return GATE_R_NO_SESSION;
 	if (p->proto == IPPROTO_TCP) {
-		gate_tcp_options(ctx, p, &o);
-		bpf_spin_lock(&f->lock);
-		why = f->dead ? GATE_R_BUSY : gate_track_session(&f->track, GATE_INSIDE, p, &o);
-		lifetime = gate_track_lifetime(&f->track);
-		bpf_spin_unlock(&f->lock);
+		why = gate_session_segment(ctx, f, owner, GATE_INSIDE, p, &lifetime);
 		if (why)
 			return why;
 	} else {
 		lifetime = gate_flow_lifetime(f, p->proto);
 	}
-	gate_flow_touch(f, &inside, lifetime, now);
-	c->ip = k->local_ip;
-	c->port = k->local_port;
+	why = gate_flow_touch(f, &inside, lifetime, now);
+	if (why)
+		return why;
+	c->ip = gate_params.public_ip[(owner >> 16) & (GATE_PUBLIC_SLOTS - 1)];
+	c->port = (__u16)owner;
 	return 0;
 }
 
@@ -214,84 +227,76 @@ static __always_inline int gate_tenant_of(__u32 ip)
 	return t && *t < GATE_TENANT_SLOTS ? (int)*t : -1;
 }
 
-/** A new session. Everything that can refuse it has been asked but the tables. */
-static __always_inline int gate_session_new(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_key *bk, __u32 tenant,
-					    __u64 now, struct gate_change *c)
+static __always_inline int gate_usage_full(__u32 slot, __u64 limit)
+{
+	const struct gate_usage *use = bpf_map_lookup_elem(&usage, &slot);
+
+	return !use || GATE_READ(use->flows) >= limit;
+}
+
+/** A new session. Everything that can refuse it has been asked but the tables. k: its key. */
+static __always_inline int gate_session_new(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_key *k, __u32 tenant, __u64 now,
+					    struct gate_change *c)
 {
 	struct gate_end inside = {.ip = p->src, .port = p->sport, .proto = p->proto};
 	const int proto = gate_proto_index(p->proto);
-	struct gate_key k = {};
+	const __u64 lifetime = p->proto == IPPROTO_TCP ? GATE_TCP_TRANSITORY_NS : p->proto == IPPROTO_UDP ? GATE_UDP_NEW_NS : GATE_ICMP_NS;
+	const __u64 until = gate_flow_until(lifetime, now);
+	struct gate_tcp_opt o = {};
 	struct gate_mapping m;
-	struct gate_flow fresh = {}, *f;
-	struct gate_usage *use;
+	struct gate_flow *f;
 	struct gate_port *port;
-	struct gate_tcp_opt o;
-	__u64 lifetime, claim, bit;
-	int why, revived = 0;
+	__u64 mine, was = 0, bit;
+	__u32 before = 0;
+	int why = 0, ended = 0;
 
 	if (proto < 0)
 		return GATE_R_INTERNAL;
-	if (p->proto == IPPROTO_TCP) {
-		gate_tcp_options(ctx, p, &o);
-		gate_track_open(&fresh.track, GATE_INSIDE, p, &o);
-	}
-	lifetime = gate_flow_lifetime(&fresh, p->proto);
-	use = bpf_map_lookup_elem(&usage, &tenant);
-	if (!use)
-		return GATE_R_INTERNAL;
-	if (GATE_READ(use->flows) >= gate_params.tenant_flows)
+	if (gate_usage_full(tenant, gate_params.tenant_flows))
 		return GATE_R_TENANT_FULL;
-
-	why = gate_mapping_get(&inside, proto, tenant, now + lifetime + GATE_MAPPING_SLACK_NS, &m);
+	if (gate_usage_full(GATE_USAGE_ALL, gate_params.flows))
+		return GATE_R_FLOWS_FULL;
+	if (p->proto == IPPROTO_TCP)
+		gate_tcp_options(ctx, p, &o);
+	why = gate_mapping_get(&inside, proto, tenant, until + GATE_MAPPING_SLACK_NS, &m);
 	if (why)
 		return why;
 	port = gate_port_of(&m, proto);
 	if (!port || GATE_READ(port->owner) != gate_mapping_owner(p->src, p->sport))
 		return GATE_R_BUSY;
-	k.local_ip = m.public_ip;
-	k.local_port = m.public_port;
-	k.remote_ip = p->dst;
-	k.remote_port = bk->remote_port;
-	k.proto = p->proto;
-	claim = (GATE_BACK_FLOW << 62) | ((__u64)m.public_slot << 16) | m.public_port;
-	why = gate_back_claim(bk, claim, now);
+	mine = gate_session_owner(m.public_slot, m.public_port);
+	f = gate_flow_vacant(k, mine, now, &was, &why);
+	if (!f)
+		return why;
+	bpf_spin_lock(&f->lock);
+	if (f->owner != was) {
+		why = GATE_R_BUSY;
+	} else if (GATE_OWNER_KIND(was) != GATE_FLOW_SESSION || now >= f->expires) {
+		/* Free, or left over; else a packet beside this one has just made it. */
+		ended = GATE_OWNER_KIND(was) == GATE_FLOW_SESSION;
+		before = f->tenant;
+		f->owner = mine;
+		f->tenant = (__u16)tenant;
+		f->replied = 0;
+		f->opened = now;
+		if (p->proto == IPPROTO_TCP)
+			gate_track_open(&f->track, GATE_INSIDE, p, &o);
+		f->expires = until;
+	} else {
+		tenant = before = f->tenant;
+		ended = 1;
+	}
+	bpf_spin_unlock(&f->lock);
 	if (why)
 		return why;
-
-	fresh.tenant = (__u16)tenant;
-	fresh.expires = now + lifetime;
-	fresh.opened = now;
-	fresh.inside_ip = p->src;
-	fresh.inside_port = p->sport;
-	if (bpf_map_update_elem(&flows, &k, &fresh, BPF_NOEXIST) == 0) {
-		__sync_fetch_and_add(&use->flows, 1);
-	} else {
-		f = bpf_map_lookup_elem(&flows, &k);
-		if (!f) {
-			gate_back_release(bk, claim);
-			return GATE_R_FLOWS_FULL;
-		}
-		/* Left over from an earlier session, or made by a packet beside this one. */
-		bpf_spin_lock(&f->lock);
-		if (f->dead) {
-			why = GATE_R_BUSY;
-		} else if (now >= f->expires || f->inside_ip != p->src || f->inside_port != p->sport) {
-			f->inside_ip = p->src;
-			f->inside_port = p->sport;
-			f->replied = 0;
-			f->opened = now;
-			f->track = fresh.track;
-			f->expires = now + lifetime;
-			revived = 1;
-		}
-		bpf_spin_unlock(&f->lock);
-		if (why)
-			return why;
+	if (!ended || before != tenant) {
+		if (ended)
+			gate_usage_session(before, -1);
+		gate_usage_session(tenant, 1);
 	}
-	bit = gate_remote_bit(k.remote_ip, k.remote_port);
+	bit = gate_remote_bit(k->remote_ip, k->remote_port);
 	if (!(GATE_READ(port->remotes) & bit))
 		__sync_fetch_and_or(&port->remotes, bit);
-	(void)revived;
 	gate_count(GATE_R_SESSION_NEW);
 	c->ip = m.public_ip;
 	c->port = m.public_port;

@@ -6,7 +6,7 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#define GATE_ABI 1u
+#define GATE_ABI 2u
 
 enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 
@@ -107,7 +107,7 @@ enum gate_reason {
 #define GATE_TCP_ESTABLISHED_NS (7440 * GATE_NS_PER_S)
 #define GATE_TCP_RESET_NS       (10 * GATE_NS_PER_S)
 #define GATE_ICMP_NS            (60 * GATE_NS_PER_S)
-#define GATE_REFRESH_NS         GATE_NS_PER_S       /* an expiry is written again only when it moves by this */
+#define GATE_REFRESH_SHIFT      5                   /* an expiry is written again only when it moves by 1/32 of the lifetime */
 #define GATE_MAPPING_SLACK_NS   (3 * GATE_NS_PER_S) /* a mapping outlives its sessions by this */
 #define GATE_REAP_GRACE_NS      GATE_NS_PER_S       /* expired for so long before it is deleted: no packet still holds it */
 
@@ -137,8 +137,8 @@ struct gate_params {
 	__u16 control_port;
 	__u16 ntenant;
 	__u32 tenant_flows; /* sessions that one tenant may hold */
-	__u32 pad;
-	__u64 port_key[2]; /* makes public ports unpredictable even to who sees many */
+	__u32 flows;        /* and all of them together */
+	__u64 port_key[2];  /* makes public ports unpredictable even to who sees many */
 };
 
 /** One end of a flow inside: key of mappings and of services. */
@@ -149,7 +149,7 @@ struct gate_end {
 	__u8 pad;
 };
 
-/** A flow as seen on one side: local is the public end in `flows`, the inside end in `back`. */
+/** A flow as the inside sees it: local is the inside end. ICMP: the query id is the local port, the remote one is 0. */
 struct gate_key {
 	__u32 local_ip, remote_ip;
 	__u16 local_port, remote_port;
@@ -163,6 +163,7 @@ struct gate_key {
 #define GATE_OWNER_MAPPING  2ull /* | inside address << 16 | inside port (as loaded from the packet) */
 #define GATE_OWNER(kind, v) (((__u64)(kind) << GATE_OWNER_SHIFT) | (__u64)(v))
 #define GATE_OWNER_KIND(o)  ((o) >> GATE_OWNER_SHIFT)
+#define GATE_OWNER_VALUE(o) ((o) & ~(3ull << GATE_OWNER_SHIFT))
 
 struct gate_port {
 	__u64 owner;   /* changed by compare-and-swap only, in the path and in user space */
@@ -171,10 +172,10 @@ struct gate_port {
 
 #define GATE_PORT_INDEX(pub, proto, port) ((((__u32)(pub)*GATE_PROTOS + (__u32)(proto)) << 16) | (__u32)(port))
 
-/* Reverse table, inside 5-tuple -> one word, changed by compare-and-swap. */
-#define GATE_BACK_HOLE 1ull /* | hole id */
-#define GATE_BACK_FLOW 2ull /* | public slot << 16 | public port (as in the packet) */
-#define GATE_BACK_DEAD (3ull << 62)
+/* Flow table: who owns an inside five-tuple. 0: nobody. Changed under the entry's lock. */
+#define GATE_FLOW_HOLE    1ull         /* | hole id */
+#define GATE_FLOW_SESSION 2ull         /* | public slot << 16 | public port (as in the packet) */
+#define GATE_FLOW_DEAD    (3ull << 62) /* being deleted, by who wrote this: nobody may revive it */
 
 /* Hole id: 42 bits of generation, 20 bits of index; 0 is none. */
 #define GATE_HOLE_INDEX_BITS 20
@@ -245,19 +246,17 @@ struct gate_track {
 	__u32 spare;
 };
 
-/** A session that the inside opened. */
+/** What an inside five-tuple belongs to. Of a hole's flow only `owner` counts: its state is in `holes`. */
 struct gate_flow {
 	struct bpf_spin_lock lock;
-	__u8 dead; /* being deleted: nobody may revive it */
 	__u8 replied;
+	__u8 pad;
 	__u16 tenant;
+	__u64 owner;
 	__u64 expires;
-	__u32 inside_ip;
-	__u16 inside_port;
-	__u16 pad;
-	__u64 opened;
 	struct gate_track track;
-	__u64 spare[4];
+	__u64 opened;
+	__u64 spare[6]; /* with its key and the kernel's own header an entry is three cache lines */
 };
 
 /** Endpoint-independent mapping. */
@@ -314,9 +313,10 @@ struct gate_service {
 	__u64 spare;
 };
 
-/** Per tenant, kept over restarts. */
+/** Per tenant, and in the last place for all of them; kept over restarts. */
+#define GATE_USAGE_ALL GATE_TENANT_SLOTS
 struct gate_usage {
-	__u64 flows;
+	__u64 flows; /* sessions */
 	__u64 spare[3];
 };
 
@@ -348,7 +348,7 @@ struct gate_event {
 };
 
 /** What gate_reap takes as its packet: keys of the `what` table. */
-enum gate_reap_what { GATE_REAP_FLOWS = 1, GATE_REAP_MAPPINGS, GATE_REAP_BACK };
+enum gate_reap_what { GATE_REAP_FLOWS = 1, GATE_REAP_MAPPINGS };
 #define GATE_REAP_MAX 64
 struct gate_reap {
 	__u32 what;
@@ -363,7 +363,7 @@ _Static_assert(sizeof(struct gate_grant) == 136, "grant");
 _Static_assert(sizeof(struct gate_info) == 128, "info");
 _Static_assert(sizeof(struct gate_tcp_end) == 20, "tcp end");
 _Static_assert(sizeof(struct gate_track) == 48, "track");
-_Static_assert(sizeof(struct gate_flow) == 112, "flow");
+_Static_assert(sizeof(struct gate_flow) == 128, "flow");
 _Static_assert(sizeof(struct gate_mapping) == 24, "mapping");
 _Static_assert(sizeof(struct gate_embryo) == 64, "embryo");
 _Static_assert(sizeof(struct gate_reap) == 8 + 16 * GATE_REAP_MAX, "reap");
