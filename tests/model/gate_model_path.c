@@ -7,7 +7,6 @@
 
 #define BURST     (GM_S / 4)
 #define SYN_BURST GM_S
-#define LIFE_REST GM_S /* an expiry is moved by no less */
 
 struct way {
 	struct gm_model *m;
@@ -372,12 +371,18 @@ static uint64_t lifetime(const struct gm_session *s)
 	}
 }
 
+/* An expiry is moved by no less than 1/32 of the lifetime, which is added so that no lifetime is ever shorter than the RFC's. */
+static uint64_t rest(const struct gm_session *s)
+{
+	return lifetime(s) / 32;
+}
+
 static void touch(struct gm_model *m, struct gm_session *s, uint64_t now)
 {
-	const uint64_t until = now + lifetime(s);
+	const uint64_t until = now + lifetime(s) + rest(s);
 	struct gm_mapping *p = mapping_find(m, s->proto, s->inside_ip, s->inside_port);
 
-	if (until >= s->expires && until - s->expires < LIFE_REST)
+	if (until >= s->expires && until - s->expires < rest(s))
 		return;
 	s->expires = until;
 	if (p != NULL && p->expires < until + GM_SLACK)
@@ -494,7 +499,7 @@ static const char *session_new(struct way *w, const uint8_t *sent, size_t nsent)
 	fresh.remote_port = claim.remote_port = p->proto == 1 ? 0 : p->dport;
 	if (p->proto == 6)
 		gm_tcp_open(&fresh.tcp, GM_INSIDE, p);
-	fresh.expires = w->now + lifetime(&fresh);
+	fresh.expires = w->now + lifetime(&fresh) + rest(&fresh);
 	map = drawn(w, sent, nsent);
 	if (map == NULL)
 		return "broken";

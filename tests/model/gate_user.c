@@ -330,7 +330,6 @@ void gate_user_programs(const struct gate_params *p, const struct gate_user_net 
 	REGISTER(&holes);
 	REGISTER(&mappings);
 	REGISTER(&flows);
-	REGISTER(&back);
 	REGISTER(&services);
 	REGISTER(&usage);
 	REGISTER(&counters);

@@ -150,7 +150,6 @@ static void fill(struct gate_dp *dp, const struct gate_params *p)
 	dp->holes_fd = GATE_USER_HOLES;
 	dp->mappings_fd = GATE_USER_MAPPINGS;
 	dp->flows_fd = GATE_USER_FLOWS;
-	dp->back_fd = GATE_USER_BACK;
 	dp->services_fd = GATE_USER_SERVICES;
 	dp->usage_fd = GATE_USER_USAGE;
 	dp->counters_fd = GATE_USER_COUNTERS;
@@ -171,8 +170,7 @@ void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *n
 					     [GATE_USER_INFOS] = cfg->holes,
 					     [GATE_USER_HOLES] = cfg->holes,
 					     [GATE_USER_MAPPINGS] = cfg->mappings,
-					     [GATE_USER_FLOWS] = cfg->flows,
-					     [GATE_USER_BACK] = cfg->flows + (size_t)4 * cfg->holes,
+					     [GATE_USER_FLOWS] = cfg->flows + (size_t)4 * cfg->holes,
 					     [GATE_USER_SERVICES] = 4096};
 	struct gate_params p = {.npublic = cfg->npublic,
 				.port_low = cfg->port_low,
@@ -180,7 +178,8 @@ void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *n
 				.control_ip = gate_ip4(&cfg->control),
 				.control_port = htons(cfg->control.port),
 				.ntenant = (uint16_t)cfg->ntenant,
-				.tenant_flows = cfg->flows};
+				.tenant_flows = cfg->flows,
+				.flows = cfg->flows};
 
 	gate_user_close();
 	for (unsigned i = 0; i < cfg->npublic; i++)
