@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The claims. Each function measures one on a running lab and returns its evidence; none judges."""
 import json
+import re
 import secrets
 import signal
 import socket
@@ -384,6 +385,7 @@ ATTACKS = (
     ("candidates", _candidates),
     ("candidates, qop=auth", lambda d: _candidates(d).replace(b"qop=auth-int", b"qop=auth").replace(b'qop="auth-int"', b"qop=auth")),
     ("candidates, no body hash", lambda d: _candidates(d).replace(b"qop=auth-int,", b"").replace(b", qop=auth-int", b"")),
+    ("another nonce", lambda d: re.sub(rb',nonce="(.)', lambda m: b',nonce="' + (b"B" if m[1] == b"A" else b"A"), _candidates(d), count=1)),
     ("own address", _candidates),
 )
 

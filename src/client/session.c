@@ -132,13 +132,27 @@ __attribute__((format(printf, 4, 5))) static void note(struct session *s, enum s
 /* Says goodbye where there is somebody to say it to; pump does the rest. */
 static void wind_up(struct session *s)
 {
+	uint64_t now_ms = wn_now_ms();
+
 	if (s->state == ENDING || s->state == DONE)
 		return;
+	if (s->state == SIGNING) {
+		signin_give_up(s->signin, now_ms);
+		s->signin_until = now_ms + SESSION_FAREWELL_MS;
+	}
 	s->state = ENDING;
 	for (unsigned i = 0; i < s->attempts; i++)
 		close_attempt(&s->attempt[i]);
 	if (s->has_dialog)
-		dialog_bye(&s->dialog, wn_now_ms());
+		dialog_bye(&s->dialog, now_ms);
+}
+
+/* Nobody is left to be told. */
+static bool may_go(const struct session *s)
+{
+	if (s->has_dialog)
+		return s->dialog.state == DIALOG_ENDED;
+	return s->signin == NULL || signin_settled(s->signin);
 }
 
 /* ---- TCP to the hole ---- */
@@ -342,7 +356,7 @@ static void arm(struct session *s, uint64_t now_ms)
 {
 	uint64_t at = UINT64_MAX, t;
 
-	if (s->state == ENDING && (!s->has_dialog || s->dialog.state == DIALOG_ENDED)) {
+	if (s->state == ENDING && may_go(s)) {
 		/* From a callback of its own, so that the owner is never called back from within its own call. */
 		uv_timer_start(&s->timer, on_finish, 0, 0);
 		return;
@@ -569,6 +583,8 @@ void session_end(struct session *s)
 	wind_up(s);
 	if (s->has_dialog)
 		pump_dialog(s, wn_now_ms());
+	else if (s->signin != NULL)
+		pump_signin(s, wn_now_ms());
 	arm(s, wn_now_ms());
 }
 

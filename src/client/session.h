@@ -14,6 +14,7 @@
 #define SESSION_TCP_AGAIN_MS 1000  /* without SYN-ACK: the next */
 #define SESSION_TCP_MS       4000  /* in all */
 #define SESSION_STRAY_MS     32000 /* 64*T1: how long a second answer may come */
+#define SESSION_FAREWELL_MS  1000  /* after giving up a sign-in that a front works on: for its CANCEL, and for a 200 that crosses it */
 #define SESSION_DATAGRAMS    64    /* read at a time before others have their turn */
 #define SESSION_MTU          1500
 #define SESSION_UDP_MAX      (SESSION_MTU - 28 - 16) /* payload: IPv4 and UDP headers, and the tag, must fit */
@@ -60,7 +61,7 @@ struct session_events {
 int session_start(struct session_env *env, const struct enrol *e, const char *service, uint16_t port, enum sdp_proto proto,
 		  const struct session_events *ev, void *arg, struct session **out);
 
-/** Ends it with BYE; `down` follows when that was answered or given up. */
+/** Ends it with BYE, or a sign-in with CANCEL; `down` follows when that was answered or given up. */
 void session_end(struct session *s);
 
 /** UDP: sends one datagram under the next counter. \return 0; -EMSGSIZE longer than the way to the hole carries; -ENOTCONN not up;

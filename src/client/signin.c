@@ -28,12 +28,13 @@ __attribute__((format(printf, 4, 5))) static void note_failure(struct signin *s,
 	va_end(ap);
 }
 
-static void fail(struct signin *s)
+static void fail(struct signin *s, uint64_t now_ms)
 {
 	if (s->failure.error == SIGNIN_E_NONE)
 		note_failure(s, SIGNIN_E_NO_ANSWER, 0, "no front of %s answered within %u.%u s", s->call.domain, s->timeout_ms / 1000,
 			     s->timeout_ms % 1000 / 100);
 	s->state = SIGNIN_FAILED;
+	farewell_begin(s, now_ms);
 }
 
 static const char *front_name(const struct signin *s, const struct leg *leg, char buf[static WN_ADDR_STR])
@@ -196,7 +197,6 @@ static void got_challenge(struct signin *s, struct leg *leg, const struct sip_ms
 	bool answered = leg->state == LEG_SENT;
 	struct signin_nonce before = leg->challenge;
 	bool known = leg->known;
-	char name[WN_ADDR_STR];
 	bool stale = false;
 
 	/* The front has these credentials, so what it challenges now was somebody else's. */
@@ -208,20 +208,18 @@ static void got_challenge(struct signin *s, struct leg *leg, const struct sip_ms
 		return;
 	}
 	take_seen(s, leg, m);
-	if (answered && !stale) {
-		/* Who sees the request can be first with an altered one, and this is the answer to that: ours may yet come. */
+	/* Who sees the request can be first with an altered one, and this is the answer to that: ours may yet come. A stale nonce is common
+	 * enough to be believed once. */
+	if (answered && (!stale || (!known && leg->stale > 0))) {
 		leg->fresh = leg->challenge;
 		leg->challenge = before;
+		leg->fresh_stale = stale;
 		leg->state = LEG_DOUBTED;
 		leg->since = now_ms;
 		return;
 	}
-	if (answered && !known && ++leg->stale > SIGNIN_STALE_MAX) {
-		leg->state = LEG_DEAD;
-		note_failure(s, SIGNIN_E_CHALLENGE, 407, "front %s finds every nonce stale; does the address change behind this NAT?",
-			     front_name(s, leg, name));
-		return;
-	}
+	if (answered && !known)
+		leg->stale++;
 	leg->known = false;
 	if (another_at_work(s, leg, now_ms)) {
 		leg->state = LEG_HELD;
@@ -334,29 +332,12 @@ static void got_final(struct signin *s, struct leg *leg, const struct sip_msg *m
 		return;
 	}
 	note_failure(s, SIGNIN_E_REFUSED, m->status, "refused: %u %s", m->status, refusal(m->status));
-	fail(s);
-}
-
-/* A 200 for a call that is not wanted any more (RFC 3261 13.2.2.4): acknowledge it, then end it, once. */
-static void got_stray(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms)
-{
-	const struct dialog *kept = &s->answer.dialog;
-
-	if (m->status < 200 || m->status >= 300 || s->has_stray || leg->state == LEG_ACCEPTED)
-		return;
-	if (span_eq(m->call_id, span_str(kept->call_id)) && span_eq(m->to_tag, span_str(kept->to_tag)))
-		return;
-	s->call.drawn += UINT64_C(1) << 32; /* away from what the dialog draws */
-	if (dialog_begin(&s->stray, &s->call, (unsigned)(leg - s->leg), m, now_ms) < 0)
-		return;
-	dialog_bye(&s->stray, now_ms);
-	leg->state = LEG_DEAD;
-	s->has_stray = true;
+	fail(s, now_ms);
 }
 
 static bool is_answer(const struct signin *s, const struct leg *leg, const struct sip_msg *m)
 {
-	return leg->state != LEG_UNUSED && !m->request && m->method == SIP_INVITE && m->cseq == leg->cseq &&
+	return leg->state != LEG_UNUSED && !m->request && (m->method == SIP_INVITE || m->method == SIP_CANCEL) && m->cseq == leg->cseq &&
 	       span_eq(m->via.branch, span_str(leg->branch)) && span_eq(m->call_id, span_str(leg->call_id)) &&
 	       span_eq(m->from_tag, span_str(s->call.from_tag));
 }
@@ -374,12 +355,14 @@ void signin_input(struct signin *s, const struct wn_addr *from, struct span data
 		return;
 	if (!is_answer(s, leg, &m))
 		return;
-	if (m.status >= 300)
+	if (m.method == SIP_INVITE && m.status >= 300)
 		signin_build_ack(s, leg, &m);
 	if (s->state != SIGNIN_RUNNING) {
-		got_stray(s, leg, &m, now_ms);
+		farewell_input(s, leg, &m, now_ms);
 		return;
 	}
+	if (m.method != SIP_INVITE)
+		return;
 	if (leg->state != LEG_ASKED && leg->state != LEG_SENT && leg->state != LEG_WORKING && leg->state != LEG_DOUBTED)
 		return;
 	if (m.status < 200) {
@@ -409,7 +392,7 @@ static void bring_in_another(struct signin *s, uint64_t now_ms)
 
 	for (unsigned i = 0; i < s->call.nfronts; i++) {
 		struct leg *leg = &s->leg[i];
-		bool quiet = (leg->state == LEG_SENT && leg->known) || (leg->state == LEG_WORKING && !leg->again);
+		bool quiet = (leg->state == LEG_SENT && (leg->known || !leg->again)) || (leg->state == LEG_WORKING && !leg->again);
 
 		if (held == NULL && leg->state == LEG_HELD)
 			held = leg;
@@ -427,26 +410,36 @@ static void bring_in_another(struct signin *s, uint64_t now_ms)
 	} else if (due != NULL) {
 		ask(s, due, now_ms);
 	} else if (again != NULL) {
-		/* A nonce from the store may be used up, a front may have been restarted: silence is all one sees of it. */
+		/* A nonce from the store may be used up, somebody who saw ours may have used it first, a front may have been restarted:
+		 * silence is all one sees of it. */
 		again->again = true;
 		ask(s, again, now_ms);
 	}
 }
 
-/* Nothing else came: once more with the newer challenge, then the credentials are wrong. */
+/* Nothing else came: once more with the newer challenge, then it is what it seemed to be. */
 static void end_doubt(struct signin *s, struct leg *leg, uint64_t now_ms)
 {
 	char name[WN_ADDR_STR];
+	bool again;
 
-	if (++leg->doubts < SIGNIN_DOUBTS_MAX) {
+	if (leg->fresh_stale)
+		again = ++leg->stale <= SIGNIN_STALE_MAX;
+	else /* one front has been asked twice: that was enough for all */
+		again = ++leg->doubts < SIGNIN_DOUBTS_MAX && s->failure.error != SIGNIN_E_CREDENTIALS;
+	if (again) {
 		leg->challenge = leg->fresh;
 		leg->known = false;
 		send_invite(s, leg, true, now_ms);
 		return;
 	}
 	leg->state = LEG_DEAD;
-	note_failure(s, SIGNIN_E_CREDENTIALS, 407, "front %s does not accept the user or the secret of this enrolment",
-		     front_name(s, leg, name));
+	if (leg->fresh_stale)
+		note_failure(s, SIGNIN_E_CHALLENGE, 407, "front %s finds every nonce stale; does the address change behind this NAT?",
+			     front_name(s, leg, name));
+	else
+		note_failure(s, SIGNIN_E_CREDENTIALS, 407, "front %s does not accept the user or the secret of this enrolment",
+			     front_name(s, leg, name));
 }
 
 static void step(struct signin *s, uint64_t now_ms)
@@ -454,10 +447,12 @@ static void step(struct signin *s, uint64_t now_ms)
 	bool good = false, alive = false;
 
 	s->now_ms = now_ms;
-	if (s->state != SIGNIN_RUNNING)
+	if (s->state != SIGNIN_RUNNING) {
+		farewell_step(s, now_ms);
 		return;
+	}
 	if (now_ms >= s->deadline) {
-		fail(s);
+		fail(s, now_ms);
 		return;
 	}
 	for (unsigned i = 0; i < s->call.nfronts; i++) {
@@ -478,7 +473,7 @@ static void step(struct signin *s, uint64_t now_ms)
 		alive = alive || !(leg->state == LEG_DEAD || (leg->state == LEG_LATER && leg->again_at >= s->deadline));
 	}
 	if (!alive)
-		fail(s);
+		fail(s, now_ms);
 }
 
 bool signin_next(struct signin *s, uint64_t now_ms, unsigned *front, struct span *bytes)
@@ -493,7 +488,7 @@ bool signin_next(struct signin *s, uint64_t now_ms, unsigned *front, struct span
 			*bytes = span_of(leg->ack, leg->ack_len);
 			return true;
 		}
-		if (leg->msg_due && s->state == SIGNIN_RUNNING) {
+		if (leg->msg_due && (s->state == SIGNIN_RUNNING || leg->cancelling)) {
 			leg->msg_due = false;
 			*bytes = span_of(leg->msg, leg->msg_len);
 			return true;
@@ -514,7 +509,7 @@ uint64_t signin_deadline(const struct signin *s)
 	uint64_t at = s->deadline;
 
 	if (s->state != SIGNIN_RUNNING)
-		return s->has_stray ? dialog_deadline(&s->stray) : UINT64_MAX;
+		return farewell_deadline(s);
 	for (unsigned i = 0; i < s->call.nfronts; i++) {
 		const struct leg *leg = &s->leg[i];
 
@@ -598,13 +593,13 @@ void signin_free(struct signin *s)
 	free(s);
 }
 
-bool signin_settled(const struct signin *s)
+void signin_give_up(struct signin *s, uint64_t now_ms)
 {
-	for (unsigned i = 0; i < s->call.nfronts; i++) {
-		if (s->leg[i].state == LEG_SENT || s->leg[i].state == LEG_WORKING)
-			return false;
-	}
-	return true;
+	if (s->state != SIGNIN_RUNNING)
+		return;
+	if (s->failure.error == SIGNIN_E_NONE)
+		note_failure(s, SIGNIN_E_GIVEN_UP, 0, "given up");
+	fail(s, now_ms);
 }
 
 enum signin_state signin_state(const struct signin *s)

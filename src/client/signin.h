@@ -20,7 +20,7 @@
 #define SIGNIN_STUCK_MS    2000 /* 100 Trying, then nothing: the same */
 #define SIGNIN_DOUBT_MS    1000 /* credentials challenged anew: so long their own answer may still come */
 #define SIGNIN_DOUBTS_MAX  2    /* so often per front before they are taken for wrong */
-#define SIGNIN_STALE_MAX   2    /* challenges with stale=true taken per front */
+#define SIGNIN_STALE_MAX   2    /* challenges with stale=true taken per front, the second after SIGNIN_DOUBT_MS */
 #define SIGNIN_MSG_MAX     4096
 #define SIGNIN_REALM_MAX   (ENROL_DOMAIN_MAX + 24)
 #define SIGNIN_NONCE_MAX   128
@@ -60,6 +60,7 @@ enum signin_error {
 	SIGNIN_E_REFUSED,     /* final answer 3xx-6xx, see sip_status */
 	SIGNIN_E_BUSY,        /* 503 from every front that answered, until the end */
 	SIGNIN_E_ANSWER,      /* a 200 that makes no sense */
+	SIGNIN_E_GIVEN_UP,    /* signin_give_up */
 };
 
 struct signin_failure {
@@ -80,7 +81,13 @@ void signin_input(struct signin *s, const struct wn_addr *from, struct span data
 bool signin_next(struct signin *s, uint64_t now_ms, unsigned *front, struct span *bytes);
 uint64_t signin_deadline(const struct signin *s); /* ms; UINT64_MAX: none */
 
-/** No front holds credentials that it has not answered: nothing more can come in that matters, and an accepted sign-in may be freed. */
+/** Ends a sign-in that is not wanted any more, as its own time limit does: it has failed, what a front works on is cancelled (RFC 3261 9.1:
+ * once the front has said that it does), and what is accepted all the same is acknowledged and ended. Go on with signin_input and
+ * signin_next until signin_settled, for as long as there is time. */
+void signin_give_up(struct signin *s, uint64_t now_ms);
+
+/** No front holds credentials that it has not answered, and nothing is left to be ended: nothing more can come in that matters, and a
+ * sign-in that is not running may be freed. */
 bool signin_settled(const struct signin *s);
 
 enum signin_state signin_state(const struct signin *s);

@@ -127,3 +127,16 @@ void signin_build_ack(struct signin *s, struct leg *leg, const struct sip_msg *m
 	leg->ack_len = b.len;
 	leg->ack_due = !b.overflow;
 }
+
+void signin_build_cancel(struct signin *s, struct leg *leg)
+{
+	struct sip_buf b;
+
+	sip_buf_init(&b, leg->msg, sizeof(leg->msg));
+	put_request_line(s, leg, &b, "CANCEL");
+	sip_printf(&b, "To: <sip:%s@%s>\r\n", s->call.service, s->call.domain);
+	sip_printf(&b, "Call-ID: %s\r\nCSeq: %u CANCEL\r\n", leg->call_id, leg->cseq);
+	sip_put_end(&b, (struct span){0}, (struct span){0});
+	leg->msg_len = b.len;
+	leg->msg_due = !b.overflow;
+}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** \file What signin.c and signin_build.c share: the machine's state, and the writing of its requests. */
+/** \file What signin.c, signin_build.c and signin_farewell.c share: the machine's state, the writing of its requests, and its end. */
 #pragma once
 
 #include "client/signin.h"
@@ -30,6 +30,8 @@ struct leg {
 	bool again; /* has been started afresh once */
 	struct signin_nonce challenge;
 	struct signin_nonce fresh; /* LEG_DOUBTED: the newer challenge; the session key stays with the one that was answered */
+	bool fresh_stale;
+	bool cancelling; /* msg is the CANCEL */
 	char msg[SIGNIN_MSG_MAX];
 	size_t msg_len;
 	bool msg_due;
@@ -64,3 +66,12 @@ int signin_build_invite(struct signin *s, struct leg *leg, bool credentials);
 
 /** Writes the ACK of a non-2xx answer `m` to that transaction, and marks it due. */
 void signin_build_ack(struct signin *s, struct leg *leg, const struct sip_msg *m);
+
+/** Writes the CANCEL of the leg's transaction (RFC 3261 9.1) over its INVITE, and marks it due. */
+void signin_build_cancel(struct signin *s, struct leg *leg);
+
+/* After the end: what was given up is cancelled, what comes too late is acknowledged and ended. */
+void farewell_begin(struct signin *s, uint64_t now_ms);
+void farewell_input(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms);
+void farewell_step(struct signin *s, uint64_t now_ms);
+uint64_t farewell_deadline(const struct signin *s);

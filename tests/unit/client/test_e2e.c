@@ -312,6 +312,32 @@ static void connect_says_why(void **state)
 	eventually(&w->byes, 1);
 }
 
+/* Ended by a signal while the service's side takes its time: the call is cancelled; or, when that is too late, acknowledged and ended. */
+static void connect_is_given_up(void **state)
+{
+	static const struct {
+		const char *service;
+		unsigned byes;
+	} cases[] = {{"slow", 0}, {"crossed", 1}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		unsigned trying = w->trying, cancels = w->cancels, acks = w->acks, byes = w->byes;
+		struct process p;
+		uint64_t before;
+
+		SPAWN(&p, "connect", cases[i].service);
+		eventually(&w->trying, trying + 1);
+		before = wn_now_ms();
+		kill(p.pid, SIGTERM);
+		assert_int_equal(end_of(&p), 1);
+		assert_true(wn_now_ms() - before < 3000);
+		assert_int_equal(w->cancels, cancels + 1);
+		assert_int_equal(w->byes, byes + cases[i].byes);
+		assert_int_equal(w->acks, acks + cases[i].byes);
+	}
+}
+
 static void connect_is_kicked(void **state)
 {
 	struct process p;
@@ -641,6 +667,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(connect_past_a_silent_front, begin, finish),
 		cmocka_unit_test_setup_teardown(connect_nobody_there, begin, finish),
 		cmocka_unit_test_setup_teardown(connect_says_why, begin, finish),
+		cmocka_unit_test_setup_teardown(connect_is_given_up, begin, finish),
 		cmocka_unit_test_setup_teardown(connect_is_kicked, begin, finish),
 		cmocka_unit_test_setup_teardown(connect_refreshes, begin, finish),
 		cmocka_unit_test_setup_teardown(connect_ends_on_a_signal, begin, finish),

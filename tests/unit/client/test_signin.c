@@ -346,19 +346,172 @@ static void stale_once_more(void **state)
 
 static void stale_without_end(void **state)
 {
-	char nonce[16];
-	unsigned rounds;
+	(void)state;
+	begin(1);
+	up_to_credentials();
+	/* Once at once; after that somebody else may be behind it, and the answer to these credentials is waited for. */
+	deliver(0, challenge(&sent[1], "n1", true), 100);
+	assert_int_equal(at(100), 2);
+	assert_true(has_credentials(&sent[1], "n1"));
+	deliver(0, challenge(&sent[1], "n2", true), 200);
+	assert_int_equal(at(200), 1);
+	assert_int_equal(at(199 + SIGNIN_DOUBT_MS), 0);
+	assert_int_equal(at(200 + SIGNIN_DOUBT_MS), 1);
+	assert_true(has_credentials(&sent[0], "n2"));
+	deliver(0, challenge(&sent[0], "n3", true), 1300);
+	assert_int_equal(at(1300), 1);
+	assert_int_equal(signin_state(s), SIGNIN_RUNNING);
+	assert_int_equal(at(1300 + SIGNIN_DOUBT_MS), 0);
+	assert_int_equal(failure(), SIGNIN_E_CHALLENGE);
+}
+
+/* An altered copy with another nonce draws stale=true, as often as the client tries: its own answer counts all the same. */
+static void overtaken_by_stale(void **state)
+{
+	struct sent mine;
 
 	(void)state;
 	begin(1);
 	up_to_credentials();
-	for (rounds = 0; rounds < 20 && signin_state(s) == SIGNIN_RUNNING; rounds++) {
-		snprintf(nonce, sizeof(nonce), "n%u", rounds);
-		deliver(0, challenge(&sent[1], nonce, true), 100 + rounds);
-		at(100 + rounds);
+	deliver(0, challenge(&sent[1], "n1", true), 100);
+	assert_int_equal(at(100), 2);
+	mine = sent[1];
+	assert_int_equal(sip_parse(span_of(mine.bytes, mine.n), false, &mine.m), SIP_OK);
+	deliver(0, challenge(&mine, "n2", true), 200);
+	at(200);
+	deliver(0, accept_it(&mine, "agent"), 250);
+	assert_int_equal(signin_state(s), SIGNIN_ACCEPTED);
+}
+
+/* Somebody used these credentials first, on an INVITE with the same body: the front takes ours for a replay, and says nothing. */
+static void overtaken_in_silence(void **state)
+{
+	unsigned plain = 0;
+
+	(void)state;
+	begin(1);
+	up_to_credentials();
+	for (uint64_t t = 50; t < 50 + SIGNIN_QUIET_MS; t += 50) {
+		at(t);
+		for (unsigned i = 0; i < nsent; i++)
+			assert_true(sent[i].m.method == SIP_ACK || has_credentials(&sent[i], "nonce1"));
 	}
-	assert_int_equal(failure(), SIGNIN_E_CHALLENGE);
-	assert_int_equal(rounds, SIGNIN_STALE_MAX + 1);
+	at(50 + SIGNIN_QUIET_MS);
+	for (unsigned i = 0; i < nsent; i++)
+		plain += sip_hdr_first(&sent[i].m, SIP_HDR_PROXY_AUTHORIZATION) == NULL;
+	assert_int_equal(plain, 1);
+}
+
+/* Two fronts, and a secret that is wrong: the first is asked twice, the second once. */
+static void wrong_secret_everywhere(void **state)
+{
+	unsigned asked[2] = {0};
+	uint64_t t;
+
+	(void)state;
+	begin(2);
+	for (t = 0; t < SIGNIN_TIMEOUT_MS && signin_state(s) == SIGNIN_RUNNING; t += 10) {
+		at(t);
+		for (unsigned i = 0, n = nsent; i < n; i++) {
+			if (sent[i].m.method != SIP_INVITE)
+				continue;
+			asked[sent[i].front] += sip_hdr_first(&sent[i].m, SIP_HDR_PROXY_AUTHORIZATION) != NULL;
+			deliver(sent[i].front, challenge(&sent[i], "n", false), t);
+		}
+	}
+	assert_int_equal(failure(), SIGNIN_E_CREDENTIALS);
+	assert_int_equal(asked[0], 2);
+	assert_int_equal(asked[1], 1);
+	assert_true(t >= 3 * SIGNIN_DOUBT_MS && t < 3 * SIGNIN_DOUBT_MS + 100);
+}
+
+/* One that is given up: before the front says that it works on it there is nothing to cancel (RFC 3261 9.1). */
+static void given_up(void **state)
+{
+	struct sent mine;
+
+	(void)state;
+	for (int early = 0; early <= 1; early++) {
+		begin(1);
+		up_to_credentials();
+		mine = sent[1];
+		assert_int_equal(sip_parse(span_of(mine.bytes, mine.n), false, &mine.m), SIP_OK);
+		if (!early) {
+			deliver(0, fake_status(&fake, &mine.m, &seen, 100, ""), 60);
+			assert_int_equal(at(60), 0);
+		}
+		signin_give_up(s, START + 100);
+		assert_int_equal(failure(), SIGNIN_E_GIVEN_UP);
+		assert_false(signin_settled(s));
+		if (early) {
+			assert_int_equal(at(100), 0);
+			assert_int_equal(at(600), 0); /* nor is the INVITE sent again */
+			deliver(0, fake_status(&fake, &mine.m, &seen, 100, ""), 700);
+			assert_int_equal(at(700), 1);
+		} else {
+			assert_int_equal(at(100), 1);
+		}
+		assert_int_equal(sent[0].m.method, SIP_CANCEL);
+		assert_int_equal(sent[0].m.cseq, mine.m.cseq);
+		assert_true(span_eq(sent[0].m.via.branch, mine.m.via.branch));
+		assert_true(span_eq(sent[0].m.uri, mine.m.uri));
+		assert_true(span_eq(sent[0].m.call_id, mine.m.call_id));
+		assert_true(span_eq(sent[0].m.from_tag, mine.m.from_tag));
+		assert_int_equal(sent[0].m.to_tag.n, 0);
+		/* It may be lost. */
+		assert_int_equal(at(early ? 1200 : 600), 1);
+		assert_int_equal(sent[0].m.method, SIP_CANCEL);
+		deliver(0, fake_status(&fake, &sent[0].m, &seen, 200, ""), 1250);
+		assert_int_equal(at(5000), 0);
+		assert_false(signin_settled(s));
+		deliver(0, fake_status(&fake, &mine.m, &seen, 487, ""), 5010);
+		assert_int_equal(at(5010), 1);
+		assert_int_equal(sent[0].m.method, SIP_ACK);
+		assert_true(signin_settled(s));
+		assert_int_equal(signin_deadline(s), UINT64_MAX);
+	}
+}
+
+/* The 200 was on its way already: acknowledged, then ended. */
+static void given_up_too_late(void **state)
+{
+	struct sent mine;
+
+	(void)state;
+	begin_with(1, SDP_TCP);
+	cfg.timeout_ms = 1000;
+	start();
+	up_to_credentials();
+	mine = sent[1];
+	assert_int_equal(sip_parse(span_of(mine.bytes, mine.n), false, &mine.m), SIP_OK);
+	deliver(0, fake_status(&fake, &mine.m, &seen, 100, ""), 60);
+	at(60);
+	assert_int_equal(at(1000), 1);
+	assert_int_equal(failure(), SIGNIN_E_NO_ANSWER);
+	assert_int_equal(sent[0].m.method, SIP_CANCEL);
+	deliver(0, accept_it(&mine, "agent"), 1050);
+	assert_int_equal(at(1050), 2);
+	assert_int_equal(sent[0].m.method, SIP_ACK);
+	assert_int_equal(sent[1].m.method, SIP_BYE);
+	assert_true(span_eq(sent[1].m.to_tag, SPAN_LIT("agent")));
+	assert_false(signin_settled(s));
+	deliver(0, fake_status(&fake, &sent[1].m, &seen, 200, ""), 1100);
+	assert_int_equal(at(1100), 0);
+	assert_true(signin_settled(s));
+}
+
+/* Nobody has credentials yet: nobody has to be told. */
+static void given_up_before_credentials(void **state)
+{
+	(void)state;
+	begin(1);
+	assert_int_equal(at(0), 1);
+	signin_give_up(s, START + 10);
+	assert_true(signin_settled(s));
+	deliver(0, challenge(&sent[0], "n", false), 20);
+	assert_int_equal(at(20), 1);
+	assert_int_equal(sent[0].m.method, SIP_ACK);
+	assert_true(signin_settled(s));
 }
 
 static void wrong_secret(void **state)
@@ -729,7 +882,13 @@ int main(void)
 		cmocka_unit_test(stale_once_more),
 		cmocka_unit_test(stale_without_end),
 		cmocka_unit_test(wrong_secret),
+		cmocka_unit_test(wrong_secret_everywhere),
 		cmocka_unit_test(overtaken),
+		cmocka_unit_test(overtaken_by_stale),
+		cmocka_unit_test(overtaken_in_silence),
+		cmocka_unit_test(given_up),
+		cmocka_unit_test(given_up_too_late),
+		cmocka_unit_test(given_up_before_credentials),
 		cmocka_unit_test(other_realms),
 		cmocka_unit_test(md5_only),
 		cmocka_unit_test(clock_goes_on),

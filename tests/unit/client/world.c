@@ -39,6 +39,9 @@ struct world_private {
 	struct wn_addr bye_to;
 	unsigned bye_front;
 	uint64_t bye_at;
+	/* One call that waits. */
+	char waiting[8192];
+	size_t waiting_len;
 };
 
 static int bind_to(int type, struct wn_addr *at)
@@ -171,7 +174,27 @@ static struct span agent_answers(struct world_private *w, unsigned front, const 
 		return fake_accept(&w->fake, m, from, &w->tcp, "agent", next, 2);
 	if (span_eq(user, SPAN_LIT("ssh")))
 		return fake_accept(&w->fake, m, from, &w->tcp, "agent", next, 1800);
+	if (span_eq(user, SPAN_LIT("slow")) || span_eq(user, SPAN_LIT("crossed"))) {
+		memcpy(w->waiting, m->raw.p, m->raw.n);
+		w->waiting_len = m->raw.n;
+		return (struct span){0};
+	}
 	return fake_status(&w->fake, m, from, 404, "");
+}
+
+static void on_cancel(struct world_private *w, unsigned front, const struct sip_msg *m, const struct wn_addr *from)
+{
+	struct sip_msg invite;
+
+	if (sip_parse(span_of(w->waiting, w->waiting_len), false, &invite) != SIP_OK || !span_eq(invite.via.branch, m->via.branch) ||
+	    !span_eq(invite.uri, m->uri) || invite.cseq != m->cseq)
+		return;
+	w->pub.cancels++;
+	send_to(w->front_fd[front], from, fake_status(&w->fake, m, from, 200, ""));
+	if (memmem(m->uri.p, m->uri.n, "slow", 4) != NULL)
+		send_to(w->front_fd[front], from, fake_status(&w->fake, &invite, from, 487, ""));
+	else
+		send_to(w->front_fd[front], from, fake_accept(&w->fake, &invite, from, &w->tcp, "agent", NULL, 1800));
 }
 
 static void challenge(struct world_private *w, unsigned front, const struct sip_msg *m, const struct wn_addr *from, bool stale)
@@ -213,6 +236,7 @@ static void on_invite(struct world_private *w, unsigned front, const struct sip_
 	}
 	w->used[number] = true;
 	send_to(w->front_fd[front], from, fake_status(&w->fake, m, from, 100, ""));
+	w->pub.trying++;
 	if (w->pub.delay_ms > 0) {
 		struct timespec ts = {.tv_nsec = (long)w->pub.delay_ms * 1000000};
 
@@ -220,7 +244,8 @@ static void on_invite(struct world_private *w, unsigned front, const struct sip_
 	}
 	answer = agent_answers(w, front, m, from);
 	w->pub.accepted += answer.n > 12 && memcmp(answer.p, "SIP/2.0 200 ", 12) == 0;
-	send_to(w->front_fd[front], from, answer);
+	if (answer.n > 0)
+		send_to(w->front_fd[front], from, answer);
 }
 
 static void serve_front(struct world_private *w, unsigned front)
@@ -245,6 +270,9 @@ static void serve_front(struct world_private *w, unsigned front)
 		break;
 	case SIP_ACK:
 		w->pub.acks += sip_hdr_first(&m, SIP_HDR_ROUTE) != NULL;
+		break;
+	case SIP_CANCEL:
+		on_cancel(w, front, &m, &from);
 		break;
 	case SIP_BYE:
 		w->pub.byes += sip_hdr_first(&m, SIP_HDR_ROUTE) != NULL;
