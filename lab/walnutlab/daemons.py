@@ -80,9 +80,10 @@ def children(pid):
 class Walnut:
     """Two fronts, a gate, an agent, one user with an enrolment in `me`."""
 
-    def __init__(self, lab, epoch_s=86400, hole_lifetime_s=1800, front_more="", agent_more=""):
+    def __init__(self, lab, epoch_s=86400, hole_lifetime_s=1800, front_more="", agent_more="", service_more=""):
         self.lab = lab
         self.epoch_s, self.hole_lifetime_s, self.front_more, self.agent_more = epoch_s, hole_lifetime_s, front_more, agent_more
+        self.service_more = service_more
         self.home = lab.path("me")
         self.f1 = Daemon(lab, "f1", "f1", "walnut-front", lab.path("f1.yaml"))
         self.f2 = Daemon(lab, "f2", "f2", "walnut-front", lab.path("f2.yaml"))
@@ -132,7 +133,7 @@ state: {self.lab.pins}
 tenants:
   - {{ name: {DOMAIN}, agent_pin: "{agent_pin}", prefixes: [198.18.100.0/24], holes: 4096 }}
 """)
-        services = "".join(f"  - {{ name: {n}, protocol: {p}, address: {t.HOST_INSIDE}:{port} }}\n" for n, p, port in SERVICES)
+        services = "".join(f"  - {{ name: {n}, protocol: {p}, address: {t.HOST_INSIDE}:{port}{self.service_more} }}\n" for n, p, port in SERVICES)
         self.write("agent", f"""domain: {DOMAIN}
 keys: {agent_keys}
 database: {run_}/db/users

@@ -19,6 +19,8 @@
 #define DEFAULT_HEARTBEAT_S        5
 #define DEFAULT_PUBLISH_KEYS_PER_S 5000
 #define DEFAULT_MAX_CALLS          16384
+#define DEFAULT_IDLE_TCP_S         7440 /* RFC 5382 REQ-5 */
+#define DEFAULT_IDLE_UDP_S         300  /* RFC 4787 REQ-5 */
 
 /* As it stands in the file; optional numbers are pointers, because 0 means something. */
 struct file_service {
@@ -189,7 +191,8 @@ static int parse_service(const char *file, unsigned i, const struct file_config 
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "services[%u].idle_s", i);
-	return parse_number(file, path, in->idle_s, 0, 0, 86400, &out->idle_s);
+	return parse_number(file, path, in->idle_s, out->proto == IPPROTO_TCP ? DEFAULT_IDLE_TCP_S : DEFAULT_IDLE_UDP_S, 0, 86400,
+			    &out->idle_s);
 }
 
 static int parse_lists(const char *file, const struct file_config *f, struct agent_config *out)

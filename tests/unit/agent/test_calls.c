@@ -402,6 +402,15 @@ static void test_no_ack(void **state)
 	assert_true(now >= 1000000 + 32000 && now < 1000000 + 36500);
 	assert_non_null(strstr(last(), "BYE sip:alice@198.18.104.2:5062 SIP/2.0\r\n"));
 	assert_int_equal(counters.n[COUNT_ended_no_ack], 1);
+	/* Nobody is there: the 200 went out at 0, 0.5, 1.5, 3.5, 7.5 s and every 4 s; the BYE as often in its 8 s; then there is silence.
+	 */
+	for (unsigned i = 0; i < 200; i++)
+		pass(100);
+	assert_in_range(sent.n, 3, 11 + 5);
+	unsigned n = sent.n;
+	pass(3600000);
+	assert_int_equal(sent.n, n);
+	assert_true(calls_tick(calls, now) == UINT64_MAX);
 }
 
 static void test_bye_of_ours(void **state)

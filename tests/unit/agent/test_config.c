@@ -104,6 +104,29 @@ static void test_good(void **state)
 	agent_config_free(&c);
 }
 
+/* Whose client was killed says no BYE: what is not said in the file must not mean "never". */
+static void test_idle(void **state)
+{
+	struct agent_config c;
+	char text[sizeof(good) + 64], *at;
+
+	(void)state;
+	snprintf(text, sizeof(text), "%s", good);
+	at = strstr(text, ", idle_s: 60");
+	memmove(at, at + strlen(", idle_s: 60"), strlen(at + strlen(", idle_s: 60")) + 1);
+	assert_int_equal(load(text, &c), 0);
+	assert_int_equal(c.services[0].idle_s, 7440);
+	assert_int_equal(c.services[1].idle_s, 300);
+	agent_config_free(&c);
+
+	snprintf(text, sizeof(text), "%s", good);
+	at = strstr(text, "idle_s: 60") + strlen("idle_s: ");
+	memcpy(at, " 0", 2);
+	assert_int_equal(load(text, &c), 0);
+	assert_int_equal(c.services[1].idle_s, 0);
+	agent_config_free(&c);
+}
+
 static void test_rotation_off(void **state)
 {
 	char text[sizeof(good) + 32];
@@ -217,8 +240,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good),    cmocka_unit_test(test_rotation_off), cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_missing), cmocka_unit_test(test_secrets),
+		cmocka_unit_test(test_good),   cmocka_unit_test(test_rotation_off), cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_errors), cmocka_unit_test(test_missing),      cmocka_unit_test(test_secrets),
 	};
 
 	return cmocka_run_group_tests_name("config", tests, setup, teardown);
