@@ -261,6 +261,7 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 		return GATE_FULL;
 	}
 	store64(&g->id, id); /* last: from here the path obeys it */
+	gate_neighbour_service(dp->neighbours, g->inside_ip, now_ms);
 	*out = index;
 	return GATE_OK;
 }

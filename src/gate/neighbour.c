@@ -3,6 +3,7 @@
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,10 +11,15 @@
 
 #include <libmnl/libmnl.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "gate/path.h"
 
-#define FOUND_MAX 256 /* entries asked for at a time */
+#define FOUND_MAX      256 /* entries asked for at a time */
+#define GATEWAY_MS     500 /* a start waits so long for its gateways to answer */
+#define ASKED          64
+#define ASKED_AGAIN_MS 1000
+#define NUD_USABLE     (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
 
 struct gate_neighbours {
 	struct mnl_socket *nl;
@@ -23,6 +29,11 @@ struct gate_neighbours {
 		uint32_t ifindex, ip;
 	} found[FOUND_MAX];
 	unsigned nfound;
+	uint32_t direct; /* what a route without a gateway leads to; 0: not of interest */
+	struct {
+		uint64_t ms;
+		uint32_t ip;
+	} asked[ASKED]; /* services whose next hop was looked for lately */
 };
 
 static void found(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip)
@@ -56,6 +67,23 @@ static int on_entry(const struct nlmsghdr *h, void *arg)
 	return MNL_CB_OK;
 }
 
+/* One of those that are waited for is there. */
+static int on_usable(const struct nlmsghdr *h, void *arg)
+{
+	struct gate_neighbours *n = arg;
+	const struct ndmsg *m = mnl_nlmsg_get_payload(h);
+	uint32_t ip = 0;
+
+	if (h->nlmsg_type != RTM_NEWNEIGH || !(m->ndm_state & NUD_USABLE))
+		return MNL_CB_OK;
+	mnl_attr_parse(h, sizeof(*m), on_attr, &ip);
+	for (unsigned i = 0; i < n->nfound; i++) {
+		if (n->found[i].ip == ip && n->found[i].ifindex == (uint32_t)m->ndm_ifindex)
+			n->found[i--] = n->found[--n->nfound];
+	}
+	return MNL_CB_OK;
+}
+
 static int on_route_attr(const struct nlattr *a, void *arg)
 {
 	uint32_t *hop = arg;
@@ -69,15 +97,16 @@ static int on_route_attr(const struct nlattr *a, void *arg)
 	return MNL_CB_OK;
 }
 
-/* A route through a gateway. */
+/* A route: its gateway, or where it leads to itself. */
 static int on_route(const struct nlmsghdr *h, void *arg)
 {
-	uint32_t hop[2] = {0, 0}; /* address, interface */
+	struct gate_neighbours *n = arg;
+	uint32_t hop[2] = {n->direct, 0}; /* address, interface */
 
 	if (h->nlmsg_type != RTM_NEWROUTE)
 		return MNL_CB_OK;
 	mnl_attr_parse(h, sizeof(struct rtmsg), on_route_attr, hop);
-	found(arg, hop[1], hop[0]);
+	found(n, hop[1], hop[0]);
 	return MNL_CB_OK;
 }
 
@@ -142,42 +171,108 @@ void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_
 	use(n, ifindex, ip, 0);
 }
 
-/* Calls on_one for every entry of a kernel's table, and asks for what it found. A dump is answered before sendto returns and at every read:
- * there is nothing to wait for. */
-static void dump(struct gate_neighbours *n, uint16_t type, mnl_cb_t on_one, uint16_t flags)
+/* Reads what the kernel answers, which is there when sendto returns or, with a dump, at every read: there is nothing to wait for. */
+static void answers(struct gate_neighbours *n, mnl_cb_t on_one)
 {
-	char buf[16384] __attribute__((aligned(NLMSG_ALIGNTO))) = {0};
-	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
-	struct rtgenmsg *m;
+	char buf[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
 	ssize_t got;
 	int rc;
 
-	drain(n);
-	n->nfound = 0;
-	h->nlmsg_type = type;
-	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	h->nlmsg_seq = ++n->seq;
-	m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
-	m->rtgen_family = AF_INET;
-	if (mnl_socket_sendto(n->nl, h, h->nlmsg_len) < 0)
-		return;
 	do {
 		got = recv(mnl_socket_get_fd(n->nl), buf, sizeof(buf), MSG_DONTWAIT);
 		if (got <= 0)
 			break;
 		rc = mnl_cb_run(buf, (size_t)got, n->seq, mnl_socket_get_portid(n->nl), on_one, n);
 	} while (rc > MNL_CB_STOP);
+}
+
+/* Calls on_one for every entry of a kernel's table. */
+static void dump(struct gate_neighbours *n, uint16_t type, mnl_cb_t on_one)
+{
+	char buf[64] __attribute__((aligned(NLMSG_ALIGNTO))) = {0};
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct rtgenmsg *m;
+
+	drain(n);
+	h->nlmsg_type = type;
+	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	h->nlmsg_seq = ++n->seq;
+	m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+	m->rtgen_family = AF_INET;
+	if (mnl_socket_sendto(n->nl, h, h->nlmsg_len) >= 0)
+		answers(n, on_one);
+}
+
+static void use_found(struct gate_neighbours *n, uint16_t flags)
+{
 	for (unsigned i = 0; i < n->nfound; i++)
 		use(n, n->found[i].ifindex, n->found[i].ip, flags);
 }
 
 void gate_neighbours_confirm(struct gate_neighbours *n)
 {
-	dump(n, RTM_GETNEIGH, on_entry, 0);
+	n->nfound = 0;
+	dump(n, RTM_GETNEIGH, on_entry);
+	use_found(n, 0);
 }
 
 void gate_neighbours_gateways(struct gate_neighbours *n)
 {
+	struct mnl_socket *news = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	const uint64_t until = wn_now_ms() + GATEWAY_MS;
+	char buf[4096];
+
+	if (news == NULL || mnl_socket_bind(news, RTMGRP_NEIGH, MNL_SOCKET_AUTOPID) < 0) {
+		wn_warn("netlink socket for news of neighbours: %s", strerror(errno));
+		goto out;
+	}
+	n->nfound = 0;
+	dump(n, RTM_GETROUTE, on_route);
 	/* Only new entries: to use a permanent one would have the kernel forget its address. */
-	dump(n, RTM_GETROUTE, on_route, NLM_F_EXCL);
+	use_found(n, NLM_F_EXCL);
+	for (;;) {
+		struct pollfd pf = {mnl_socket_get_fd(news), POLLIN, 0};
+		uint64_t now;
+
+		dump(n, RTM_GETNEIGH, on_usable);
+		now = wn_now_ms();
+		if (n->nfound == 0 || now >= until || poll(&pf, 1, (int)(until - now)) <= 0)
+			break;
+		while (recv(pf.fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+			;
+	}
+	if (n->nfound > 0)
+		wn_warn("%u gateways do not answer yet", n->nfound);
+out:
+	if (news != NULL)
+		mnl_socket_close(news);
+}
+
+void gate_neighbour_service(struct gate_neighbours *n, uint32_t ip, uint64_t now_ms)
+{
+	const unsigned at = (ip ^ ip >> 16 ^ ip >> 24) % ASKED; /* the last bytes are the ones that differ */
+	char buf[128] __attribute__((aligned(NLMSG_ALIGNTO))) = {0};
+	struct nlmsghdr *h;
+	struct rtmsg *m;
+
+	if (n->asked[at].ip == ip && now_ms - n->asked[at].ms < ASKED_AGAIN_MS)
+		return;
+	n->asked[at].ip = ip;
+	n->asked[at].ms = now_ms;
+	drain(n);
+	n->nfound = 0;
+	h = mnl_nlmsg_put_header(buf);
+	h->nlmsg_type = RTM_GETROUTE;
+	h->nlmsg_flags = NLM_F_REQUEST;
+	h->nlmsg_seq = ++n->seq;
+	m = mnl_nlmsg_put_extra_header(h, sizeof(*m));
+	m->rtm_family = AF_INET;
+	m->rtm_dst_len = 32;
+	mnl_attr_put_u32(h, RTA_DST, ip);
+	if (mnl_socket_sendto(n->nl, h, h->nlmsg_len) < 0)
+		return;
+	n->direct = ip;
+	answers(n, on_route);
+	n->direct = 0;
+	use_found(n, NLM_F_EXCL);
 }

@@ -123,5 +123,8 @@ void gate_neighbours_free(struct gate_neighbours *n);
 void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip);
 /** Has the stale entries of both interfaces confirmed: the packet path uses them without the kernel's knowing. */
 void gate_neighbours_confirm(struct gate_neighbours *n);
-/* Asks for the gateways of the routes through both interfaces, so that the first packets need not be dropped for the want of one. */
+/** Asks for the gateways of the routes through both interfaces and waits for them, up to half a second, so that the first packets need not
+ * be dropped for the want of one. */
 void gate_neighbours_gateways(struct gate_neighbours *n);
+/** Asks for the next hop to a service that somebody will connect to soon; at most once a second for each. ip in network order. */
+void gate_neighbour_service(struct gate_neighbours *n, uint32_t ip, uint64_t now_ms);

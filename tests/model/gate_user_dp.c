@@ -88,6 +88,13 @@ void gate_neighbours_confirm(struct gate_neighbours *n)
 	(void)n;
 }
 
+void gate_neighbour_service(struct gate_neighbours *n, uint32_t ip, uint64_t now_ms)
+{
+	(void)n;
+	(void)ip;
+	(void)now_ms;
+}
+
 bool gate_dp_draining(const struct gate_dp *dp)
 {
 	return dp->meta->drain != 0;

@@ -22,6 +22,7 @@ NAMES = [
     "what a tenant may not is refused",
     "a key that is no tenant's gets nowhere",
     "status on the local socket",
+    "the first packets after a start find their next hops",
     "a TCP flow passes through the hole",
     "the parser killed: the map writer ends at once",
     "meanwhile the flow goes on",
@@ -51,6 +52,8 @@ WALNUT = os.path.join(BUILD, "src/console/walnut")
 TAG = f"t-gatectl-{os.getpid()}"
 CONTROL = "198.18.100.1:7443"
 SERVICE = "198.18.100.2:7"
+QUIET = "198.18.100.3"
+FAR = "198.18.77.7"
 
 
 def sh(*argv, check=True, **kw):
@@ -121,6 +124,10 @@ class Bench:
             for where, name in (("gate", dev), (host, peer)):
                 sh(*at(where, "ethtool", "-K", name, "tx", "off", "gro", "on"))
         sh("ip", "-n", f"{TAG}-in", "route", "add", "default", "via", "198.18.100.1")
+        # A service that never speaks with the gate's host, and a client behind the gate's gateway.
+        sh("ip", "-n", f"{TAG}-in", "addr", "add", "198.18.100.3/24", "dev", "eth0")
+        sh("ip", "-n", f"{TAG}-out", "addr", "add", FAR + "/32", "dev", "lo")
+        sh("ip", "-n", f"{TAG}-gate", "route", "add", "default", "via", "198.18.3.1")
         # A redirected frame vanishes where the receiver has neither an XDP program nor GRO.
         sh(*at("gate", "sysctl", "-qw", "net.ipv4.ip_forward=0"))
 
@@ -218,8 +225,8 @@ def has_xdp(dev):
 
 
 ECHO = """
-import socket
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("198.18.100.2", 7)); s.listen()
+import socket, sys
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind((sys.argv[1], 7)); s.listen()
 print("up", flush=True)
 while True:
     c, _ = s.accept()
@@ -227,6 +234,16 @@ while True:
         d = c.recv(4096)
         if not d: break
         c.sendall(d)
+"""
+
+# Connects once, and says how long it took.
+FIRST = """
+import socket, sys, time
+host, port = sys.argv[1].split(":")
+begin = time.monotonic()
+s = socket.create_connection((host, int(port)), timeout=5, source_address=(sys.argv[2], 0))
+s.sendall(b"x"); s.recv(1)
+print(time.monotonic() - begin)
 """
 
 # Connects, then sends each line of its input and prints what comes back.
@@ -320,10 +337,20 @@ def tests(b):
     need({x["hole"] for x in h} == set(before) and {x["user"] for x in h} == {"alice", "bob"}, str(h))
     yield
 
-    echo = subprocess.Popen(at("in", sys.executable, "-c", ECHO), stdout=subprocess.PIPE, text=True)
+    quiet = subprocess.Popen(at("in", sys.executable, "-c", ECHO, QUIET), stdout=subprocess.PIPE, text=True)
+    b.extra.append(quiet)
+    need(quiet.stdout.readline() == "up\n")
+    _, a = b.client("open", "tcp", QUIET + ":7", FAR, "user=alice", "cookie=44", "lifetime=600")
+    r = sh(*at("out", sys.executable, "-c", FIRST, a[0]["public"], FAR))
+    drops = b.ctl({"cmd": "status"})["drops"]
+    need(drops["no_neighbour"] == 0 and float(r.stdout) < 0.9, f"{r.stdout.strip()} s, drops {drops}")
+    b.client("close", str(a[0]["hole"]))
+    yield
+
+    echo = subprocess.Popen(at("in", sys.executable, "-c", ECHO, SERVICE.split(":")[0]), stdout=subprocess.PIPE, text=True)
     b.extra.append(echo)
     need(echo.stdout.readline() == "up\n")
-    # The first packets only tell the gate's host to look for its neighbours; TCP tries again.
+    # This client is nobody's gateway: its first packets only tell the gate's host to look for it; TCP tries again.
     talk = subprocess.Popen(at("out", sys.executable, "-c", TALK, public), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     b.extra.append(talk)
     need(talk.stdout.readline() == "up\n", f"no connection; drops {b.ctl({'cmd': 'status'})['drops']}")
