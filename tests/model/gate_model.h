@@ -53,7 +53,7 @@ struct gm_answer {
 struct gm_end {
 	uint32_t end, limit, window, ack;
 	unsigned scale;
-	bool scales, sacks, fin;
+	bool known, scales, sacks, fin;
 };
 
 enum gm_state { GM_T_NONE, GM_T_SYN, GM_T_SYN_BOTH, GM_T_SYNACK, GM_T_OPEN, GM_T_CLOSING, GM_T_CLOSED, GM_T_RESET };

@@ -222,8 +222,6 @@ static const char *syn_in(struct way *w, struct gm_hole *h)
 /* A segment of the connection that has the hole. */
 static bool segment(struct way *w, struct gm_hole *h, enum gm_side side)
 {
-	if (h->tcp.state == GM_T_RESET && !w->p->rst)
-		return false;
 	if (!gm_tcp_segment(&h->tcp, side, w->p))
 		return false;
 	if (h->closed == 0 && (h->tcp.state == GM_T_RESET || h->tcp.state == GM_T_CLOSED))
@@ -362,8 +360,8 @@ static struct gm_mapping *mapping_find(const struct gm_model *m, uint8_t proto, 
 static uint64_t lifetime(const struct gm_session *s)
 {
 	switch (s->proto) {
-	case 6: /* RFC 5382 REQ-5 */
-		return s->tcp.state == GM_T_OPEN ? 7440 * GM_S : s->tcp.state == GM_T_RESET ? 10 * GM_S : 240 * GM_S;
+	case 6: /* RFC 5382 REQ-5, RFC 7857 2.2 */
+		return (s->tcp.state == GM_T_OPEN ? 7440 : 240) * GM_S;
 	case 17: /* RFC 4787 REQ-5 */
 		return (s->replied ? 300 : 120) * GM_S;
 	default: /* RFC 5508 REQ-2 */
@@ -377,12 +375,14 @@ static uint64_t rest(const struct gm_session *s)
 	return lifetime(s) / 32;
 }
 
-static void touch(struct gm_model *m, struct gm_session *s, uint64_t now)
+static void touch(struct gm_model *m, struct gm_session *s, const struct gm_packet *by, uint64_t now)
 {
 	const uint64_t until = now + lifetime(s) + rest(s);
 	struct gm_mapping *p = mapping_find(m, s->proto, s->inside_ip, s->inside_port);
 
 	if (until >= s->expires && until - s->expires < rest(s))
+		return;
+	if (until >= s->expires && by->rst) /* RFC 7857 7.1 */
 		return;
 	s->expires = until;
 	if (p != NULL && p->expires < until + GM_SLACK)
@@ -403,7 +403,7 @@ static const char *session_in(struct way *w)
 	if (p->proto == 6) {
 		if (!gm_tcp_session(&s->tcp, GM_OUTSIDE, p))
 			return "tcp";
-		touch(w->m, s, w->now);
+		touch(w->m, s, p, w->now);
 	}
 	s->replied = true;
 	w->ip = s->inside_ip;
@@ -426,7 +426,7 @@ static bool session_out(struct way *w, const struct gm_claim *c, const char **wh
 		*why = "tcp";
 		return true;
 	}
-	touch(w->m, s, w->now);
+	touch(w->m, s, p, w->now);
 	w->ip = s->public_ip;
 	w->port = s->public_port;
 	return true;
@@ -526,7 +526,10 @@ static const char *session_new(struct way *w, const uint8_t *sent, size_t nsent)
 /* RFC 5927 4.1: what is quoted must be in flight. s sent it. */
 static bool in_flight(const struct gm_tcp *t, uint32_t seq)
 {
-	return !gm_before(seq, t->end[GM_OUTSIDE].ack) && !gm_before(t->end[GM_INSIDE].end, seq);
+	/* Before the other end has said anything: the SYN, and what came with it. */
+	const uint32_t from = t->end[GM_OUTSIDE].known ? t->end[GM_OUTSIDE].ack : t->end[GM_INSIDE].limit - 1;
+
+	return !gm_before(seq, from) && !gm_before(t->end[GM_INSIDE].end, seq);
 }
 
 static bool error_in(struct way *w, const struct gm_quote *q)

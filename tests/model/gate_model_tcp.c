@@ -19,7 +19,8 @@ static uint32_t later(uint32_t a, uint32_t b)
 
 void gm_end_open(struct gm_end *e, const struct gm_packet *p)
 {
-	*e = (struct gm_end){.end = p->seq + 1 + p->npayload,
+	*e = (struct gm_end){.known = true,
+			     .end = p->seq + 1 + p->npayload,
 			     .limit = p->seq + 1,
 			     .window = p->window != 0 ? p->window : 1,
 			     .ack = p->ackno,
@@ -84,6 +85,11 @@ bool gm_tcp_segment(struct gm_tcp *t, enum gm_side side, const struct gm_packet 
 
 	if (p->rst)
 		return reset(t, s, r, p);
+	if (t->state == GM_T_RESET) /* RFC 5961 3.2: a challenge by who got the RST too early, and no more */
+		return s->known && r->known && p->ack && !p->syn && !p->fin && p->npayload == 0 && in_window(s, r, p);
+	/* A SYN here is the one that began, once more and acknowledged; its sender waits for the answer and has sent nothing else. */
+	if (p->syn && (!p->ack || p->seq + 1 + p->npayload != s->end))
+		return false;
 	if (!p->ack || !in_window(s, r, p))
 		return false;
 	s->fin |= p->fin;
@@ -112,11 +118,15 @@ bool gm_tcp_session(struct gm_tcp *t, enum gm_side side, const struct gm_packet 
 	struct gm_end *s = &t->end[side], *r = &t->end[1 - side];
 	const bool asks = p->syn && !p->ack, opener = side == GM_INSIDE;
 
+	/* RFC 9293 3.5.1: an end that has lost the connection asks, and the other one answers it. That alone changes nothing. */
+	if (opener && asks)
+		return t->state == GM_T_SYN || t->state == GM_T_RESET ||
+				       (t->state == GM_T_CLOSED && gm_before(s->end, p->seq)) /* RFC 6191 */
+			       ? gm_tcp_open(t, side, p)
+			       : true;
 	switch (t->state) {
 	case GM_T_SYN:
-		if (!opener)
-			return answer(t, s, r, p);
-		return asks ? gm_tcp_open(t, side, p) : p->rst && reset(t, s, r, p);
+		return opener ? p->rst && reset(t, s, r, p) : answer(t, s, r, p);
 	case GM_T_SYN_BOTH:
 		if (!p->syn)
 			break;
@@ -131,16 +141,10 @@ bool gm_tcp_session(struct gm_tcp *t, enum gm_side side, const struct gm_packet 
 		if (!opener && !p->rst)
 			return false;
 		break;
-	case GM_T_RESET:
-		if (opener && asks)
-			return gm_tcp_open(t, side, p);
-		return p->rst && reset(t, s, r, p);
-	case GM_T_CLOSED:
-		if (opener && asks && gm_before(s->end, p->seq)) /* RFC 6191 */
-			return gm_tcp_open(t, side, p);
-		break;
 	case GM_T_OPEN:
 	case GM_T_CLOSING:
+	case GM_T_CLOSED:
+	case GM_T_RESET:
 		break;
 	default:
 		return false;

@@ -128,34 +128,34 @@ class Table:
 
 
 class Flows:
-    """The gate's sessions, as src/gate/bpf/shared.h lays them out: expiry at 8, inside end at 16, TCP state at 72."""
+    """The gate's sessions, as src/gate/bpf/shared.h lays them out: owner at 8, expiry at 16, TCP state at 64."""
 
     def __init__(self, state):
-        self.table = Table(f"{state}/flows", 16, 112)
+        self.table = Table(f"{state}/flows", 16, 128)
 
     def find(self, proto, inside_port, remote, remote_port=None):
         """(key, value) of a session of the service's, or None."""
         for k in self.table.keys():
             v = self.table.get(k)
-            if (v and k[12] == proto and k[4:8] == ip4(remote) and v[16:20] == ip4(SERVICE) and v[20:22] == struct.pack("!H", inside_port)
-                    and remote_port in (None, struct.unpack("!H", k[10:12])[0])):
+            if (v and k[12] == proto and k[:8] == ip4(SERVICE) + ip4(remote) and k[8:10] == struct.pack("!H", inside_port)
+                    and v[15] >> 6 == 2 and remote_port in (None, struct.unpack("!H", k[10:12])[0])):
                 return k, v
         return None
 
     @staticmethod
     def expires(entry):
-        return struct.unpack("=Q", entry[1][8:16])[0]
+        return struct.unpack("=Q", entry[1][16:24])[0]
 
     @staticmethod
     def public_port(entry):
-        return struct.unpack("!H", entry[0][8:10])[0]
+        return struct.unpack("!H", entry[1][8:10])[0]
 
     @staticmethod
     def state(entry):
-        return entry[1][32 + 40]
+        return entry[1][24 + 40]
 
     def set_expires(self, entry, when):
-        self.table.put(entry[0], entry[1][:8] + struct.pack("=Q", when) + entry[1][16:])
+        self.table.put(entry[0], entry[1][:16] + struct.pack("=Q", when) + entry[1][24:])
 
 
 class Bench:

@@ -101,7 +101,7 @@ def mapping(b):
     ok(ids[0] is not None and ids[0] == ids[1] and entry is not None and struct.unpack("!H", ids[0])[0] == b.flows.public_port(entry),
        "ICMP: one query id towards two addresses", ids)
     left = b.flows.expires(entry) - boot_ns() if entry else None
-    ok(entry and 57 * S < left <= 62 * S, "ICMP query mapping: 60 seconds (RFC 5508 REQ-2)", left)
+    ok(entry and 57 * S < left <= 65 * S, "ICMP query mapping: 60 seconds (RFC 5508 REQ-2)", left)
 
 
 def ports(b):
@@ -137,16 +137,18 @@ def udp_timers(b):
     def entry():
         return b.flows.find(17, 5200, CLIENT, 6200)
 
+    sent = boot_ns()
     s.send(b"1")
     source = recv(server)[1]
-    left = b.flows.expires(entry()) - boot_ns()
-    ok(117 * S < left <= 122 * S, "UDP without an answer: two minutes (RFC 4787 REQ-5)", left)
+    left = b.flows.expires(entry()) - sent
+    ok(120 * S <= left <= 130 * S, "UDP without an answer: two minutes (RFC 4787 REQ-5)", left)
     server.sendto(b"2", source)
     answered = recv(s)
+    sent = boot_ns()
     s.send(b"3")
     recv(server)
-    left = b.flows.expires(entry()) - boot_ns()
-    ok(answered and 297 * S < left <= 302 * S, "UDP with answers: five minutes (RFC 4787 REQ-5 c)", left)
+    left = b.flows.expires(entry()) - sent
+    ok(answered and 300 * S <= left <= 320 * S, "UDP with answers: five minutes (RFC 4787 REQ-5 c)", left)
     soon = boot_ns() + 10 * S
     b.flows.set_expires(entry(), soon)
     for _ in range(3):
@@ -154,10 +156,11 @@ def udp_timers(b):
     heard = [recv(s) for _ in range(3)]
     ok(all(heard) and b.flows.expires(entry()) == soon, "inbound packets do not keep a UDP mapping (RFC 4787 REQ-6)",
        b.flows.expires(entry()) - soon)
+    sent = boot_ns()
     s.send(b"out")
     recv(server)
-    left = b.flows.expires(entry()) - boot_ns()
-    ok(297 * S < left <= 302 * S, "an outbound packet does (RFC 4787 REQ-6)", left)
+    left = b.flows.expires(entry()) - sent
+    ok(300 * S <= left <= 320 * S, "an outbound packet does (RFC 4787 REQ-6)", left)
     b.flows.set_expires(entry(), boot_ns())
     ok(b.counted("session_expired", lambda: server.sendto(b"late", source)) and recv(s, 0.2) is None, "after its end nothing comes in")
     s.send(b"again")
@@ -209,7 +212,7 @@ def tcp_states(b):
     c.connect_ex((CLIENT, 8100))
     e = until(2, lambda: entry(5300, 8100))
     left = b.flows.expires(e) - boot_ns() if e else None
-    ok(e and b.flows.state(e) == SYN_SENT and 236 * S < left <= 242 * S, "TCP half open: four minutes (RFC 5382 REQ-5)", left)
+    ok(e and b.flows.state(e) == SYN_SENT and 236 * S < left <= 250 * S, "TCP half open: four minutes (RFC 5382 REQ-5)", left)
     c.close()
     b.ns("client", "nft delete table ip t")
 
@@ -217,7 +220,7 @@ def tcp_states(b):
     good = talks(c, s)
     e = entry(5301, 8101)
     left = b.flows.expires(e) - boot_ns()
-    ok(good and b.flows.state(e) == ESTABLISHED and 7436 * S < left <= 7442 * S, "TCP established: 2 hours 4 minutes (RFC 5382 REQ-5)", left)
+    ok(good and b.flows.state(e) == ESTABLISHED and 7436 * S < left <= 7800 * S, "TCP established: 2 hours 4 minutes (RFC 5382 REQ-5)", left)
     c.shutdown(socket.SHUT_WR)
     eof = s.recv(10)
     s.sendall(b"still coming")
@@ -229,7 +232,7 @@ def tcp_states(b):
     c.close()
     e = until(2, lambda: (x := entry(5301, 8101)) and b.flows.state(x) == CLOSED and x)
     left = b.flows.expires(e) - boot_ns() if e else None
-    ok(e and 236 * S < left <= 242 * S, "TCP closed by both FINs: four minutes (RFC 5382 REQ-5)", left)
+    ok(e and 236 * S < left <= 250 * S, "TCP closed by both FINs: four minutes (RFC 5382 REQ-5)", left)
 
     # RST: what is forged, what is real.
     c, s, port = connect(b, 8102, 5302)
@@ -255,7 +258,9 @@ def tcp_states(b):
     s.close()
     cut = was_cut(c)
     e = entry(5302, 8102)
-    ok(cut and b.flows.state(e) == RESET, "a real RST from outside arrives", e and b.flows.state(e))
+    left = b.flows.expires(e) - boot_ns() if e else None
+    ok(cut and b.flows.state(e) == RESET and 236 * S < left <= 250 * S, "a real RST from outside arrives, and is followed by four minutes (RFC 7857 section 2.2)",
+       f"{e and b.flows.state(e)} {left}")
     again = connect(b, 8102, 5302)
     ok(again[2] == port and talks(again[0], again[1]), "and the same ports connect again, on the same mapping", again[2])
     again[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -233,8 +233,8 @@ static __always_inline int gate_hole_segment(struct gate_hole *h, int side, cons
 
 	if (h->closed && now > h->closed + GATE_TCP_TRANSITORY_NS)
 		return GATE_R_HOLE_EXPIRED;
-	if (h->track.state == GATE_TCP_RESET && !(p->flags & GATE_RST))
-		return GATE_R_TCP_STATE;
+	if (h->track.state == GATE_TCP_RESET)
+		return gate_track_after_rst(&h->track, s, r, p, o);
 	why = gate_track_established(&h->track, s, r, p, o);
 	if (!why && !h->closed && (h->track.state == GATE_TCP_RESET || h->track.state == GATE_TCP_CLOSED))
 		h->closed = now;

@@ -54,7 +54,10 @@ static __always_inline int gate_quote_parse(struct xdp_md *ctx, struct gate_quot
 /** Whether a TCP segment that is quoted can be in flight: sent, and not acknowledged. s sent it. */
 static __always_inline int gate_quote_in_flight(const struct gate_tcp_end *s, const struct gate_tcp_end *r, __u32 seq)
 {
-	return !gate_before(seq, r->ack) && !gate_before(s->end, seq);
+	/* Nobody has acknowledged anything yet: from the SYN on. */
+	const __u32 from = r->flags & GATE_TCP_KNOWN ? r->ack : s->limit - 1;
+
+	return !gate_before(seq, from) && !gate_before(s->end, seq);
 }
 
 /** An error from outside about what we sent: whose flow is it? */

@@ -47,13 +47,14 @@ static __always_inline __u64 gate_flow_until(__u64 lifetime, __u64 now)
 }
 
 /** A session's packet passed: it lives on, and its mapping with it, which must never end first: its port is the session's. RFC 4787 REQ-6:
- * outbound packets keep it alive; TCP's states do either way. \return 0, or GATE_R_NO_SESSION when the mapping is gone. */
-static __always_inline int gate_flow_touch(struct gate_flow *f, const struct gate_end *inside, __u64 lifetime, __u64 now)
+ * outbound packets keep it alive; TCP's states do either way. flags: TCP's; an RST only shortens (RFC 7857 section 7.1). \return 0, or
+ * GATE_R_NO_SESSION when the mapping is gone. */
+static __always_inline int gate_flow_touch(struct gate_flow *f, const struct gate_end *inside, __u8 flags, __u64 lifetime, __u64 now)
 {
 	const __u64 until = gate_flow_until(lifetime, now), was = GATE_READ(f->expires);
 	struct gate_mapping *m;
 
-	if (until >= was && until - was < lifetime >> GATE_REFRESH_SHIFT)
+	if (until >= was && (until - was < lifetime >> GATE_REFRESH_SHIFT || (flags & GATE_RST)))
 		return 0;
 	if (until > was) {
 		m = bpf_map_lookup_elem(&mappings, inside);
@@ -108,7 +109,7 @@ static __always_inline int gate_session_in(struct xdp_md *ctx, const struct gate
 	if (p->proto == IPPROTO_TCP) {
 		why = gate_session_segment(ctx, f, session, GATE_OUTSIDE, p, &lifetime);
 		if (!why)
-			why = gate_flow_touch(f, &inside, lifetime, now);
+			why = gate_flow_touch(f, &inside, p->flags, lifetime, now);
 		if (why)
 			return why;
 	} else if (!f->replied) {
@@ -137,7 +138,7 @@ static __always_inline int gate_session_out(struct xdp_md *ctx, const struct gat
 	} else {
 		lifetime = gate_flow_lifetime(f, p->proto);
 	}
-	why = gate_flow_touch(f, &inside, lifetime, now);
+	why = gate_flow_touch(f, &inside, p->flags, lifetime, now);
 	if (why)
 		return why;
 	c->ip = gate_params.public_ip[(owner >> 16) & (GATE_PUBLIC_SLOTS - 1)];

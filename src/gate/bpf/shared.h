@@ -100,12 +100,12 @@ enum gate_reason {
 #define GATE_NS_PER_S  1000000000ull
 #define GATE_NS_PER_MS 1000000ull
 
-/* RFC 4787 REQ-5 (at least 2 min, 5 recommended), RFC 5382 REQ-5 (4 min, 2 h 4 min), RFC 5508 REQ-2 (60 s). */
+/* RFC 4787 REQ-5 (at least 2 min, 5 recommended), RFC 5382 REQ-5 (4 min, 2 h 4 min; a reset connection too, RFC 7857 section 2.2),
+ * RFC 5508 REQ-2 (60 s). */
 #define GATE_UDP_NEW_NS         (120 * GATE_NS_PER_S)
 #define GATE_UDP_NS             (300 * GATE_NS_PER_S)
 #define GATE_TCP_TRANSITORY_NS  (240 * GATE_NS_PER_S)
 #define GATE_TCP_ESTABLISHED_NS (7440 * GATE_NS_PER_S)
-#define GATE_TCP_RESET_NS       (10 * GATE_NS_PER_S)
 #define GATE_ICMP_NS            (60 * GATE_NS_PER_S)
 #define GATE_REFRESH_SHIFT      5                   /* an expiry is written again only when it moves by 1/32 of the lifetime */
 #define GATE_MAPPING_SLACK_NS   (3 * GATE_NS_PER_S) /* a mapping outlives its sessions by this */

@@ -95,6 +95,18 @@ static __always_inline int gate_track_rst(struct gate_track *t, struct gate_tcp_
 	return 0;
 }
 
+/** After an RST. It may have come too early for its receiver, whose challenge (RFC 5961 section 3) must get back to be answered by an RST
+ * with the right number; nothing else passes. */
+static __always_inline int gate_track_after_rst(struct gate_track *t, struct gate_tcp_end *s, struct gate_tcp_end *r,
+						const struct gate_pkt *p, const struct gate_tcp_opt *o)
+{
+	if (p->flags & GATE_RST)
+		return gate_track_rst(t, s, r, p);
+	if ((p->flags & (GATE_SYN | GATE_FIN)) || p->payload || !(s->flags & r->flags & GATE_TCP_KNOWN))
+		return GATE_R_TCP_STATE;
+	return gate_window(s, r, p, o);
+}
+
 /** The opener's SYN. side: who sends it. */
 static __always_inline void gate_track_open(struct gate_track *t, int side, const struct gate_pkt *p, const struct gate_tcp_opt *o)
 {
@@ -111,7 +123,8 @@ static __always_inline int gate_track_established(struct gate_track *t, struct g
 {
 	int why;
 
-	if ((p->flags & (GATE_SYN | GATE_ACK)) == GATE_SYN)
+	/* Only the SYN-ACK whose ACK got lost, again: its sender has not said anything since. */
+	if ((p->flags & GATE_SYN) && (!(p->flags & GATE_ACK) || p->seq + p->payload + 1 != s->end))
 		return GATE_R_TCP_STATE;
 	if (p->flags & GATE_RST)
 		return gate_track_rst(t, s, r, p);
@@ -139,15 +152,17 @@ static __always_inline int gate_track_session(struct gate_track *t, int side, co
 	struct gate_tcp_end *r = side == GATE_INSIDE ? &t->end[GATE_OUTSIDE] : &t->end[GATE_INSIDE];
 	const __u8 f = p->flags;
 
+	if (side == GATE_INSIDE && (f & (GATE_SYN | GATE_ACK)) == GATE_SYN) {
+		/* Again, after an RST, or over a TIME-WAIT by a later number (RFC 6191). Else it changes nothing here: the far end answers
+		 * with a challenge (RFC 5961 section 4), and an inside that lost its connection with an RST. */
+		if (t->state == GATE_TCP_SYN || t->state == GATE_TCP_RESET || (t->state == GATE_TCP_CLOSED && gate_before(s->end, p->seq)))
+			gate_track_open(t, side, p, o);
+		return 0;
+	}
 	switch (t->state) {
 	case GATE_TCP_SYN:
-		if (side == GATE_INSIDE) {
-			if ((f & (GATE_SYN | GATE_ACK)) == GATE_SYN) {
-				gate_track_open(t, side, p, o);
-				return 0;
-			}
+		if (side == GATE_INSIDE)
 			return (f & GATE_RST) ? gate_track_rst(t, s, r, p) : GATE_R_TCP_STATE;
-		}
 		if (f & GATE_ACK) {
 			if (gate_before(p->ack, r->limit) || gate_before(r->end, p->ack))
 				return GATE_R_TCP_ACK;
@@ -192,18 +207,9 @@ static __always_inline int gate_track_session(struct gate_track *t, int side, co
 	case GATE_TCP_CLOSED:
 		break;
 	case GATE_TCP_RESET:
-		/* A retransmitted RST, or a new connection on the same ports. */
-		if (side == GATE_INSIDE && (f & (GATE_SYN | GATE_ACK)) == GATE_SYN) {
-			gate_track_open(t, side, p, o);
-			return 0;
-		}
-		return (f & GATE_RST) ? gate_track_rst(t, s, r, p) : GATE_R_TCP_STATE;
+		return gate_track_after_rst(t, s, r, p, o);
 	default:
 		return GATE_R_TCP_STATE;
-	}
-	if (t->state == GATE_TCP_CLOSED && side == GATE_INSIDE && (f & (GATE_SYN | GATE_ACK)) == GATE_SYN && gate_before(s->end, p->seq)) {
-		gate_track_open(t, side, p, o); /* RFC 6191: TIME-WAIT reused by a later number */
-		return 0;
 	}
 	return gate_track_established(t, s, r, p, o);
 }
@@ -213,8 +219,6 @@ static __always_inline __u64 gate_track_lifetime(const struct gate_track *t)
 	switch (t->state) {
 	case GATE_TCP_ESTABLISHED:
 		return GATE_TCP_ESTABLISHED_NS;
-	case GATE_TCP_RESET:
-		return GATE_TCP_RESET_NS;
 	default:
 		return GATE_TCP_TRANSITORY_NS;
 	}

@@ -367,9 +367,7 @@ static void tcp_session(void **state)
 	opens(tcp_out(FIN | ACK, 601, 2301, 0));
 	comes_in(tcp_in(port, FIN | ACK, 2301, 602, 0), 5000);
 	opens(tcp_out(ACK, 602, 2302, 0));
-	/* TIME-WAIT: an old number is refused, a later one opens anew. */
-	p = tcp_out(SYN, 50, 0, 0);
-	fx_expect_drop(GATE_INSIDE, &p, "tcp_state");
+	/* TIME-WAIT: a later number opens anew. */
 	opens(tcp_out(SYN, 100000, 0, 0));
 	comes_in(tcp_in(port, SYN | ACK, 7000, 100001, 0), 5000);
 }

@@ -319,8 +319,12 @@ static void rst(void **state)
 	dropped_in(in(40000, RST | ACK, 2000, 5001, 0), "tcp_rst");
 	passes_out(out(40000, ACK, 5001, 1101, 10)); /* and nothing has happened */
 	passes_in(in(40000, RST, 1101, 0, 0));
-	dropped_in(in(40000, ACK, 1101, 5011, 0), "tcp_state");
+	dropped_in(in(40000, ACK, 1101, 5011, 1), "tcp_state");
+	dropped_in(in(40000, ACK | FIN, 1101, 5011, 0), "tcp_state");
+	dropped_in(in(40000, SYN, 1101, 0, 0), "tcp_state");
 	dropped_out(out(40000, ACK, 5011, 1101, 10), "tcp_state");
+	passes_out(out(40000, ACK, 5011, 1101, 0)); /* the challenge of who got it too early (RFC 5961 section 3) */
+	dropped_out(out(40000, ACK, 5011 + 0x40000000, 1101, 0), "tcp_window");
 	passes_in(in(40000, RST, 1101, 0, 0)); /* repeated */
 }
 
