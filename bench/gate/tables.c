@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "micro.h"
+
+#define CHUNK 4096
+
+_Noreturn void bench_die(const char *what, int err)
+{
+	fprintf(stderr, "gate-micro: %s: %s\n", what, strerror(err));
+	exit(1);
+}
+
+static void sh(const char *command)
+{
+	if (system(command) != 0)
+		bench_die(command, EIO);
+}
+
+struct gate_dp *bench_open(uint32_t flows, uint32_t shift, uint8_t mac[GATE_SIDES][8])
+{
+	static struct gate_config cfg;
+	struct gate_dp *dp;
+	int rc;
+
+	sh("ip link set lo up; ip link add wan address 02:00:00:00:03:02 type veth peer name wanp; "
+	   "ip link add lan address 02:00:00:00:64:01 type veth peer name lanp; ip link set wanp up; ip link set lanp up; "
+	   "ip addr add 198.18.3.2/24 dev wan; ip addr add 198.18.100.1/24 dev lan; ip link set wan up; ip link set lan up; "
+	   "ip route add default via 198.18.3.1; ip route add 10.0.0.0/8 via 198.18.100.2; "
+	   "ip neigh add 198.18.3.1 lladdr 02:00:00:00:03:01 dev wan nud permanent; "
+	   "ip neigh add 198.18.100.2 lladdr 02:00:00:00:64:02 dev lan nud permanent");
+	memcpy(mac[GATE_OUTSIDE], "\x02\0\0\0\x03\x02", 6);
+	memcpy(mac[GATE_INSIDE], "\x02\0\0\0\x64\x01", 6);
+	snprintf(cfg.outside, sizeof(cfg.outside), "wan");
+	snprintf(cfg.inside, sizeof(cfg.inside), "lan");
+	snprintf(cfg.state, sizeof(cfg.state), "/sys/fs/bpf/walnut");
+	for (uint32_t i = 0; i < 1u << shift; i++) {
+		const uint32_t ip = htonl(BENCH_PUBLIC + i);
+
+		cfg.public[i].ip[10] = cfg.public[i].ip[11] = 0xff;
+		memcpy(cfg.public[i].ip + 12, &ip, 4);
+	}
+	cfg.npublic = 1u << shift;
+	cfg.port_low = BENCH_PORT_LOW;
+	cfg.port_high = 65535;
+	cfg.flows = cfg.mappings = flows;
+	cfg.holes = cfg.tenant[0].holes = 1024;
+	cfg.ntenant = cfg.tenant[0].nprefix = 1;
+	snprintf(cfg.tenant[0].name, sizeof(cfg.tenant[0].name), "example.org");
+	if (wn_addr_parse(SPAN_LIT("198.18.100.1:7443"), -1, &cfg.control) != 0 ||
+	    wn_prefix_parse(SPAN_LIT("10.0.0.0/8"), &cfg.tenant[0].prefix[0]) != 0)
+		bench_die("configuration", EINVAL);
+	rc = gate_dp_open(&cfg, &dp);
+	if (rc != 0)
+		bench_die("the packet path", -rc);
+	return dp;
+}
+
+static void tracked(struct gate_track *t)
+{
+	struct gate_tcp_end *out = &t->end[GATE_OUTSIDE], *in = &t->end[GATE_INSIDE];
+
+	out->end = in->ack = BENCH_SEQ_CLIENT;
+	in->end = out->ack = BENCH_SEQ_INSIDE;
+	out->window = in->window = 65535;
+	out->limit = out->end + 65535;
+	in->limit = in->end + 65535;
+	out->flags = in->flags = GATE_TCP_KNOWN;
+	t->state = GATE_TCP_ESTABLISHED;
+}
+
+static void put(int fd, const void *keys, const void *values, uint32_t n)
+{
+	if (n != 0 && bpf_map_update_batch(fd, keys, values, &n, NULL) != 0)
+		bench_die("filling a table", errno);
+}
+
+void bench_sessions(struct gate_dp *dp, uint32_t first, uint32_t last, uint32_t mappings, uint32_t shift)
+{
+	static struct gate_key fk[CHUNK], bk[CHUNK];
+	static struct gate_flow flow[CHUNK];
+	static struct gate_end end[CHUNK];
+	static struct gate_mapping map[CHUNK];
+	static __u64 back[CHUNK];
+	const uint64_t now = wn_now_ms() * GATE_NS_PER_MS, until = now + GATE_TCP_ESTABLISHED_NS;
+	struct bench_flow f;
+
+	for (uint32_t i = first; i < last;) {
+		uint32_t n = 0, nmap = 0;
+
+		for (; n < CHUNK && i < last; i++, n++) {
+			uint32_t slot;
+			struct gate_port *port;
+
+			bench_flow(i, mappings, shift, &f);
+			slot = ntohl(f.public_ip) - BENCH_PUBLIC;
+			memset(&fk[n], 0, sizeof(fk[n]));
+			memset(&bk[n], 0, sizeof(bk[n]));
+			memset(&flow[n], 0, sizeof(flow[n]));
+			fk[n].local_ip = f.public_ip;
+			fk[n].local_port = f.public_port;
+			bk[n].local_ip = f.inside_ip;
+			bk[n].local_port = f.inside_port;
+			fk[n].remote_ip = bk[n].remote_ip = f.remote_ip;
+			fk[n].remote_port = bk[n].remote_port = f.remote_port;
+			fk[n].proto = bk[n].proto = IPPROTO_TCP;
+			flow[n].tenant = (uint16_t)dp->slot_of[0];
+			flow[n].replied = 1;
+			flow[n].expires = until;
+			flow[n].opened = now;
+			flow[n].inside_ip = f.inside_ip;
+			flow[n].inside_port = f.inside_port;
+			tracked(&flow[n].track);
+			back[n] = (GATE_BACK_FLOW << 62) | ((uint64_t)slot << 16) | f.public_port;
+			port = &dp->ports[GATE_PORT_INDEX(slot, GATE_P_TCP, ntohs(f.public_port))];
+			port->owner = GATE_OWNER(GATE_OWNER_MAPPING, ((uint64_t)f.inside_ip << 16) | f.inside_port);
+			/* As gate_remote_bit does. */
+			port->remotes |= 1ull << (((((uint64_t)f.remote_ip << 16) | f.remote_port) * 0x9e3779b97f4a7c15ull) >> 58);
+			if (i >= mappings)
+				continue;
+			memset(&end[nmap], 0, sizeof(end[nmap]));
+			memset(&map[nmap], 0, sizeof(map[nmap]));
+			end[nmap].ip = f.inside_ip;
+			end[nmap].port = f.inside_port;
+			end[nmap].proto = IPPROTO_TCP;
+			map[nmap].expires = until + GATE_MAPPING_SLACK_NS;
+			map[nmap].public_ip = f.public_ip;
+			map[nmap].public_port = f.public_port;
+			map[nmap].public_slot = (uint8_t)slot;
+			nmap++;
+		}
+		put(dp->flows_fd, fk, flow, n);
+		put(dp->back_fd, bk, back, n);
+		put(dp->mappings_fd, end, map, nmap);
+	}
+}
+
+static struct gate_hole *hole_buffer(void)
+{
+	struct gate_hole *h = calloc(1, sizeof(*h));
+
+	if (h == NULL)
+		bench_die("memory", ENOMEM);
+	return h;
+}
+
+uint16_t bench_hole(struct gate_dp *dp, const uint8_t *key, uint64_t *id)
+{
+	struct gate_request r = {.op = GATE_OPEN,
+				 .proto = key != NULL ? IPPROTO_UDP : IPPROTO_TCP,
+				 .lifetime_s = 3600,
+				 .idle_s = 3600,
+				 .bytes_per_s = GATE_BYTES_PER_S_MAX,
+				 .packets_per_s = GATE_PACKETS_PER_S_MAX};
+	struct gate_reply reply;
+	struct gate_hole *h = hole_buffer();
+	struct bench_flow f;
+	uint32_t index;
+
+	bench_flow(0, 1, 0, &f);
+	memcpy(r.user, "bench", 6);
+	if (wn_addr_parse(SPAN_LIT("10.255.0.1:22"), -1, &r.inside) != 0)
+		bench_die("address", EINVAL);
+	if (key != NULL) {
+		r.flags = GATE_FLAG_TAG;
+		memcpy(r.key, key, sizeof(r.key));
+	} else {
+		r.remote.ip[10] = r.remote.ip[11] = 0xff;
+		memcpy(r.remote.ip + 12, &f.remote_ip, 4);
+	}
+	/* A place rests for a moment before it is given away, also in fresh tables of a young machine. */
+	gate_dp_apply(dp, &r, wn_now_ms(), &reply);
+	if (reply.status != GATE_OK) {
+		fprintf(stderr, "gate-micro: open: %s\n", gate_status_name((enum gate_status)reply.status));
+		bench_die("opening a hole", EIO);
+	}
+	*id = reply.hole;
+	index = GATE_HOLE_INDEX(reply.hole);
+	h->id = reply.hole;
+	h->last = wn_now_ms() * GATE_NS_PER_MS;
+	if (key == NULL) {
+		h->bound = 1;
+		h->remote_ip = f.remote_ip;
+		h->remote_port = f.remote_port;
+		tracked(&h->track);
+	}
+	if (bpf_map_update_elem(dp->holes_fd, &index, h, BPF_F_LOCK) != 0)
+		bench_die("a hole's state", errno);
+	free(h);
+	return htons(reply.public.port);
+}
+
+void bench_hole_rewind(struct gate_dp *dp, uint64_t id)
+{
+	uint32_t index = GATE_HOLE_INDEX(id);
+	struct gate_hole *h = hole_buffer();
+
+	if (bpf_map_lookup_elem_flags(dp->holes_fd, &index, h, BPF_F_LOCK) != 0)
+		bench_die("a hole's state", errno);
+	memset(&h->replay, 0, sizeof(h->replay));
+	if (bpf_map_update_elem(dp->holes_fd, &index, h, BPF_F_LOCK) != 0)
+		bench_die("a hole's state", errno);
+	free(h);
+}
+
+static void put16(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+	put16(p, v >> 16);
+	put16(p + 2, v);
+}
+
+/* The gate only updates checksums: any will do but a UDP 0. */
+size_t bench_frame(uint8_t *out, const uint8_t mac[8], int in, int udp, uint32_t n)
+{
+	uint8_t *ip = out + 14, *l4 = ip + 20;
+	const size_t l4len = udp ? 8 + n + GATE_TAG_TRAILER : 20;
+	struct bench_flow f;
+
+	bench_flow(0, 1, 0, &f);
+	memset(out, 0, 34 + l4len);
+	memcpy(out, mac, 6);
+	out[6] = 2;
+	put16(out + 12, 0x0800);
+	ip[0] = 0x45;
+	put16(ip + 2, (uint32_t)(20 + l4len));
+	put16(ip + 6, 0x4000);
+	ip[8] = 64;
+	ip[9] = udp ? IPPROTO_UDP : IPPROTO_TCP;
+	memcpy(ip + 12, in ? &f.remote_ip : &f.inside_ip, 4);
+	memcpy(ip + 16, in ? &f.public_ip : &f.remote_ip, 4);
+	memcpy(l4, in ? &f.remote_port : &f.inside_port, 2);
+	memcpy(l4 + 2, in ? &f.public_port : &f.remote_port, 2);
+	if (udp) {
+		put16(l4 + 4, (uint32_t)l4len);
+		put16(l4 + 6, 1);
+		for (uint32_t i = 0; i < n; i++)
+			l4[8 + i] = (uint8_t)(i * 7 + n);
+	} else {
+		put32(l4 + 4, in ? BENCH_SEQ_CLIENT : BENCH_SEQ_INSIDE);
+		put32(l4 + 8, in ? BENCH_SEQ_INSIDE : BENCH_SEQ_CLIENT);
+		l4[12] = 5 << 4;
+		l4[13] = 0x10;
+		put16(l4 + 14, 65535);
+	}
+	return 34 + l4len;
+}
