@@ -4,7 +4,7 @@ BUILD := build
 ASAN  := build-asan
 T     ?= 60
 
-.PHONY: all deps demo test lab lab-down fuzz lint format clean install help
+.PHONY: all deps demo test lab lab-down fuzz bench-gate lint format clean install help
 
 all: deps $(BUILD)/build.ninja
 	@ninja --quiet -C $(BUILD)
@@ -39,6 +39,12 @@ lab-down:
 fuzz: ## every fuzz target for T seconds
 	@scripts/deps.sh test
 	@tests/fuzz/run.sh $(T)
+
+bench-gate: ## the gate's figures beside its peers; writes build/bench/gate.json. QUICK=1: three rounds of the programs alone, no file; ONLY=miss,nat: a part
+	@scripts/deps.sh bench-gate
+	@$(MAKE) --no-print-directory all
+	@ninja --quiet -C $(BUILD) bench/gate/gate-micro
+	@bench/gate/run --build $(BUILD) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS))
 
 lint: ## compiled by clang too, clang-format, clang-tidy, cppcheck
 	@scripts/deps.sh lint

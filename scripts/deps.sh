@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Debian packages that a purpose needs: deps.sh build|test|bench|lint. Quiet when nothing is missing.
+# Installs the Debian packages that a purpose needs: deps.sh build|test|bench|bench-gate|lint. Quiet when nothing is missing.
 # Without root it prints the one line that would install them and exits 2.
 set -eu
 
@@ -11,15 +11,17 @@ build="gcc libc6-dev clang llvm meson ninja-build pkg-config python3 bpftool lin
 test="$build libasan8 libubsan1 libclang-rt-14-dev iproute2 iputils-ping nftables ethtool tcpdump curl nginx-light openssh-server openssh-client
 	dnsmasq-base bind9-dnsutils procps coturn stun-client"
 bench="$test sip-tester kamailio linux-perf"
+bench_gate="$test util-linux"
 lint="$build clang-format clang-tidy cppcheck"
 
 case "${1:-}" in
 build) want=$build ;;
 test) want=$test ;;
 bench) want=$bench ;;
+bench-gate) want=$bench_gate ;;
 lint) want=$lint ;;
 *)
-	echo "usage: $0 build|test|bench|lint" >&2
+	echo "usage: $0 build|test|bench|bench-gate|lint" >&2
 	exit 2
 	;;
 esac

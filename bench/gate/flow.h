@@ -11,6 +11,7 @@
 #define BENCH_OUTSIDE    0x0b000000u
 #define BENCH_PORT_LOW   1024u
 #define BENCH_PORTS      62500u /* used of each public address */
+#define BENCH_HOLES      200000u
 #define BENCH_TRAILERS   65536u
 #define BENCH_SEQ_CLIENT 1000000u
 #define BENCH_SEQ_INSIDE 2000000u
@@ -18,6 +19,13 @@
 struct bench_flow {
 	__u32 inside_ip, public_ip, remote_ip;
 	__u16 inside_port, public_port, remote_port;
+};
+
+/** A hole's flow, as the gate has given it out. */
+struct bench_ends {
+	__u32 inside_ip, public_ip, remote_ip;
+	__u16 inside_port, public_port, remote_port, pad;
+	__u32 pad2; /* as the array spaces them */
 };
 
 /** i: number of the flow; each of mappings inside ends has one public port, on 1 << shift addresses. */

@@ -3,9 +3,9 @@
  * mount namespace of its own, gone with the process. Prints nanoseconds a packet as JSON, a list a series, a number a round; what is
  * subtracted and divided is bench/gate/run's business.
  *
- *   gate-micro [--flows N] [--shift BITS] [--rounds N] [--cpu N] [--cold]
+ *   gate-micro [--flows N] [--shift BITS] [--runs N] [--cpu N] [--only miss,nat,tcp,tag,hole]
  *
- * 1 << BITS public addresses share the flows; --cold leaves out what needs no full table. */
+ * 1 << BITS public addresses share the flows. What is compared is measured in turn within a round, so that noise hits all alike. */
 #include <errno.h>
 #include <getopt.h>
 #include <linux/if_link.h>
@@ -41,6 +41,8 @@
 static const unsigned tag_size[] = {64, 512, 1400};
 #define TAG_SIZES (sizeof(tag_size) / sizeof(tag_size[0]))
 
+enum group { MISS = 1, NAT = 2, TCP = 4, TAG = 8, HOLE = 16, ALL = 31 };
+
 struct series {
 	const char *name;
 	double ns[ROUNDS_MAX];
@@ -48,15 +50,16 @@ struct series {
 };
 
 static struct series series[SERIES_MAX];
-static unsigned nseries, rounds = 7;
+static unsigned nseries, rounds = 7, groups;
 static struct gate_dp *dp;
 static struct bench *bench;
 static struct untracked *untracked;
 static uint8_t mac[GATE_SIDES][8];
-static uint8_t frame_in[FRAME_MAX], frame_out[FRAME_MAX], frame_tag[TAG_SIZES][FRAME_MAX];
-static size_t frame_in_n, frame_out_n, frame_tag_n[TAG_SIZES];
-static uint64_t hole_udp;
-static uint16_t port_udp;
+static uint8_t frame_in[FRAME_MAX], frame_out[FRAME_MAX], frame_udp_in[FRAME_MAX], frame_udp_out[FRAME_MAX],
+	frame_tag[TAG_SIZES][FRAME_MAX];
+static size_t frame_in_n, frame_out_n, frame_udp_in_n, frame_udp_out_n, frame_tag_n[TAG_SIZES];
+static uint64_t hole_tag, hole_tcp;
+static uint16_t port_tag, port_tcp;
 static const char *current = "pass"; /* what is being measured, for messages */
 
 static void said(const char *name, int is_drop, uint64_t value, void *arg)
@@ -132,8 +135,9 @@ static void load(uint32_t shift, uint32_t mappings)
 	struct gate_params *params;
 	struct bpf_map *m;
 
-	/* UDP ports are apart from the sessions', which are TCP. */
-	port_udp = bench_hole(dp, key, &hole_udp);
+	/* Before the sessions, which may want any TCP port there is. */
+	port_tag = bench_hole(dp, key, &hole_tag);
+	port_tcp = bench_hole(dp, NULL, &hole_tcp);
 
 	bench = bench__open();
 	untracked = untracked__open();
@@ -145,7 +149,6 @@ static void load(uint32_t shift, uint32_t mappings)
 	bench->rodata->bench_shift = shift;
 	bench->rodata->bench_mappings = mappings;
 	memcpy((void *)&bench->rodata->bench_key, key, sizeof(key));
-	bench->rodata->bench_hole_ip = dp->grants[GATE_HOLE_INDEX(hole_udp)].public_ip;
 	share(bench->obj, "flows", dp->flows_fd);
 	share(bench->obj, "back", dp->back_fd);
 	share(bench->obj, "devices", bpf_map__fd(dp->skel->maps.devices));
@@ -160,45 +163,28 @@ static void load(uint32_t shift, uint32_t mappings)
 	bench->bss->bench_random = 88172645463325252ull;
 }
 
+/* What write_hole and write_tag_x write towards. */
+static void towards(uint64_t hole, uint16_t port)
+{
+	bench->bss->bench_hole_ip = dp->grants[GATE_HOLE_INDEX(hole)].public_ip;
+	bench->bss->bench_hole_port = port;
+}
+
 static void frames(void)
 {
+	frame_udp_in_n = bench_frame(frame_udp_in, mac[GATE_OUTSIDE], 1, 1, 2);
+	frame_udp_out_n = bench_frame(frame_udp_out, mac[GATE_INSIDE], 0, 1, 2);
 	frame_in_n = bench_frame(frame_in, mac[GATE_OUTSIDE], 1, 0, 0);
 	frame_out_n = bench_frame(frame_out, mac[GATE_INSIDE], 0, 0, 0);
 	for (unsigned i = 0; i < TAG_SIZES; i++)
 		frame_tag_n[i] = bench_frame(frame_tag[i], mac[GATE_OUTSIDE], 1, 1, tag_size[i]);
 }
 
-static void strangers(const char *base, const char *parse, const char *gate, unsigned repeat, bool live)
+/* For measurements that need no writer, and as the empty program that figures are printed beside. */
+static void empty(const char *name)
 {
-	struct bpf_program *w = bench->progs.write_stranger;
-
-	measure(base, w, fd(bench->progs.peer_drop), frame_in, frame_in_n, repeat, live, XDP_DROP);
-	measure(parse, w, fd(bench->progs.peer_parse), frame_in, frame_in_n, repeat, live, XDP_DROP);
-	measure(gate, w, dp->path_fd[GATE_OUTSIDE], frame_in, frame_in_n, repeat, live, XDP_DROP);
-}
-
-static void flow_round(bool many)
-{
-	struct bpf_program *in = bench->progs.write_in, *out = bench->progs.write_out;
-	const unsigned n = many ? COLD : HOT;
-
-	measure(many ? "in_base_many" : "in_base_one", in, fd(bench->progs.peer_drop), frame_in, frame_in_n, n, false, XDP_DROP);
-	measure(many ? "in_lookup_many" : "in_lookup_one", in, fd(bench->progs.peer_lookup_in), frame_in, frame_in_n, n, false, XDP_REDIRECT);
-	measure(many ? "in_gate_many" : "in_gate_one", in, dp->path_fd[GATE_OUTSIDE], frame_in, frame_in_n, n, false, XDP_REDIRECT);
-	measure(many ? "out_base_many" : "out_base_one", out, fd(bench->progs.peer_drop), frame_out, frame_out_n, n, false, XDP_DROP);
-	measure(many ? "out_lookup_many" : "out_lookup_one", out, fd(bench->progs.peer_lookup_out), frame_out, frame_out_n, n, false,
-		XDP_REDIRECT);
-	measure(many ? "out_gate_many" : "out_gate_one", out, dp->path_fd[GATE_INSIDE], frame_out, frame_out_n, n, false, XDP_REDIRECT);
-}
-
-static void hot_round(void)
-{
-	struct bpf_program *in = bench->progs.write_in;
-
-	current = "pass";
-	record("pass", run(fd(bench->progs.peer_pass), frame_in, frame_in_n, HOT, false, XDP_PASS));
-	measure("in_untracked_one", in, fd(untracked->progs.gate_outside), frame_in, frame_in_n, HOT, false, XDP_REDIRECT);
-	measure("in_route_one", in, fd(bench->progs.peer_route), frame_in, frame_in_n, HOT, false, XDP_DROP);
+	current = name;
+	record(name, run(fd(bench->progs.peer_pass), frame_in, frame_in_n, HOT, false, XDP_PASS));
 }
 
 static void trailers_for(unsigned size)
@@ -219,12 +205,12 @@ static void trailers_for(unsigned size)
 	munmap(t, BENCH_TRAILERS * TAG_BYTES);
 }
 
-static void tag_series(unsigned size, const char *base, const char *strip, const char *hash, const char *gate)
+static void tag_series(unsigned size, const char *none, const char *base, const char *strip, const char *hash, const char *gate)
 {
 	struct bpf_program *const writer[TAG_SIZES] = {bench->progs.write_tag_64, bench->progs.write_tag_512, bench->progs.write_tag_1400};
 
 	trailers_for(size);
-	bench->bss->bench_hole_port = port_udp;
+	towards(hole_tag, port_tag);
 	for (unsigned r = 0; r < rounds; r++) {
 		const struct {
 			const char *name;
@@ -234,9 +220,10 @@ static void tag_series(unsigned size, const char *base, const char *strip, const
 			    {hash, fd(bench->progs.peer_siphash), XDP_DROP},
 			    {gate, dp->path_fd[GATE_OUTSIDE], XDP_REDIRECT}};
 
+		empty(none);
 		for (unsigned i = 0; i < sizeof(step) / sizeof(step[0]); i++) {
 			bench->bss->bench_next = 0;
-			bench_hole_rewind(dp, hole_udp);
+			bench_hole_rewind(dp, hole_tag);
 			measure(step[i].name, writer[size], step[i].target, frame_tag[size], frame_tag_n[size], BENCH_TRAILERS, false,
 				step[i].verdict);
 		}
@@ -253,18 +240,104 @@ static void attach_sinks(void)
 			bench_die(sink[i], errno);
 }
 
-static void cold_round(void)
+/* A flood from random sources: at the sessions' own ports, and at ports that nobody has. */
+static void miss_round(void)
 {
-	struct bpf_program *in = bench->progs.write_in;
+	struct bpf_program *w = bench->progs.write_stranger;
+	const int drop = fd(bench->progs.peer_drop), parse = fd(bench->progs.peer_parse), gate = dp->path_fd[GATE_OUTSIDE];
 
-	current = "pass_many";
-	record("pass_many", run(fd(bench->progs.peer_pass), frame_in, frame_in_n, HOT, false, XDP_PASS));
-	strangers("miss_base_many", "miss_parse_many", "miss_gate_many", HOT, false);
-	flow_round(true);
-	record("live_drop", run(fd(bench->progs.peer_drop), frame_in, frame_in_n, LIVE, true, -1));
-	strangers("live_base", "live_parse", "live_gate", LIVE, true);
+	empty("miss_empty");
+	measure("miss_base", w, drop, frame_in, frame_in_n, HOT, false, XDP_DROP);
+	measure("miss_parse", w, parse, frame_in, frame_in_n, HOT, false, XDP_DROP);
+	measure("miss_gate", w, gate, frame_in, frame_in_n, HOT, false, XDP_DROP);
+	measure("miss_unowned_gate", w, gate, frame_udp_in, frame_udp_in_n, HOT, false, XDP_DROP);
+	current = "live_drop";
+	record("live_drop", run(drop, frame_in, frame_in_n, LIVE, true, -1));
+	measure("live_base", w, drop, frame_in, frame_in_n, LIVE, true, -1);
+	measure("live_parse", w, parse, frame_in, frame_in_n, LIVE, true, -1);
+	measure("live_gate", w, gate, frame_in, frame_in_n, LIVE, true, -1);
+	measure("live_unowned_gate", w, gate, frame_udp_in, frame_udp_in_n, LIVE, true, -1);
+}
+
+static void nat_round(bool many)
+{
+	struct bpf_program *in = bench->progs.write_in, *out = bench->progs.write_out;
+	const unsigned n = many ? COLD : HOT;
+
+	empty(many ? "nat_empty_many" : "nat_empty_one");
+	measure(many ? "in_base_many" : "in_base_one", in, fd(bench->progs.peer_drop), frame_in, frame_in_n, n, false, XDP_DROP);
+	measure(many ? "in_lookup_many" : "in_lookup_one", in, fd(bench->progs.peer_lookup_in), frame_in, frame_in_n, n, false,
+		XDP_REDIRECT);
+	measure(many ? "in_gate_many" : "in_gate_one", in, dp->path_fd[GATE_OUTSIDE], frame_in, frame_in_n, n, false, XDP_REDIRECT);
+	measure(many ? "out_base_many" : "out_base_one", out, fd(bench->progs.peer_drop), frame_out, frame_out_n, n, false, XDP_DROP);
+	measure(many ? "out_lookup_many" : "out_lookup_one", out, fd(bench->progs.peer_lookup_out), frame_out, frame_out_n, n, false,
+		XDP_REDIRECT);
+	measure(many ? "out_gate_many" : "out_gate_one", out, dp->path_fd[GATE_INSIDE], frame_out, frame_out_n, n, false, XDP_REDIRECT);
+	if (!many)
+		return;
+	current = "live_in_drop";
+	record("live_in_drop", run(fd(bench->progs.peer_drop), frame_in, frame_in_n, COLD, true, -1));
+	measure("live_in_base", in, fd(bench->progs.peer_drop), frame_in, frame_in_n, COLD, true, -1);
 	measure("live_in_lookup", in, fd(bench->progs.peer_lookup_in), frame_in, frame_in_n, COLD, true, -1);
 	measure("live_in_gate", in, dp->path_fd[GATE_OUTSIDE], frame_in, frame_in_n, COLD, true, -1);
+}
+
+static void tcp_round(void)
+{
+	struct bpf_program *in = bench->progs.write_in, *out = bench->progs.write_out;
+
+	empty("tcp_empty");
+	measure("tcp_in_base", in, fd(bench->progs.peer_drop), frame_in, frame_in_n, HOT, false, XDP_DROP);
+	measure("tcp_in_without", in, fd(untracked->progs.gate_outside), frame_in, frame_in_n, HOT, false, XDP_REDIRECT);
+	measure("tcp_in_with", in, dp->path_fd[GATE_OUTSIDE], frame_in, frame_in_n, HOT, false, XDP_REDIRECT);
+	measure("tcp_out_base", out, fd(bench->progs.peer_drop), frame_out, frame_out_n, HOT, false, XDP_DROP);
+	measure("tcp_out_without", out, fd(untracked->progs.gate_inside), frame_out, frame_out_n, HOT, false, XDP_REDIRECT);
+	measure("tcp_out_with", out, dp->path_fd[GATE_INSIDE], frame_out, frame_out_n, HOT, false, XDP_REDIRECT);
+	measure("route", in, fd(bench->progs.peer_route), frame_in, frame_in_n, HOT, false, XDP_DROP);
+}
+
+/* Through a hole instead of a session: one TCP connection. */
+static void hole_round(void)
+{
+	struct bpf_program *w = bench->progs.write_hole;
+
+	empty("hole_empty_one");
+	towards(hole_tcp, port_tcp);
+	measure("hole_base_one", w, fd(bench->progs.peer_drop), frame_in, frame_in_n, HOT, false, XDP_DROP);
+	measure("hole_gate_one", w, dp->path_fd[GATE_OUTSIDE], frame_in, frame_in_n, HOT, false, XDP_REDIRECT);
+}
+
+/* Datagram flows through as many holes, in random order, beside look-ups of as many sessions. */
+static void holes_round(void)
+{
+	struct bpf_program *in = bench->progs.write_holes_in, *out = bench->progs.write_holes_out, *flow = bench->progs.write_in;
+	const int drop = fd(bench->progs.peer_drop);
+
+	empty("hole_empty_many");
+	measure("hole_flow_base_many", flow, drop, frame_in, frame_in_n, BENCH_HOLES, false, XDP_DROP);
+	measure("hole_lookup_many", flow, fd(bench->progs.peer_lookup_in), frame_in, frame_in_n, BENCH_HOLES, false, XDP_REDIRECT);
+	measure("hole_in_base_many", in, drop, frame_udp_in, frame_udp_in_n, BENCH_HOLES, false, XDP_DROP);
+	measure("hole_in_gate_many", in, dp->path_fd[GATE_OUTSIDE], frame_udp_in, frame_udp_in_n, BENCH_HOLES, false, XDP_REDIRECT);
+	measure("hole_out_base_many", out, drop, frame_udp_out, frame_udp_out_n, BENCH_HOLES, false, XDP_DROP);
+	measure("hole_out_gate_many", out, dp->path_fd[GATE_INSIDE], frame_udp_out, frame_udp_out_n, BENCH_HOLES, false, XDP_REDIRECT);
+}
+
+/* Opens the datagram holes and sends one packet through each, which binds it. */
+static void holes_open(void)
+{
+	struct bench_ends *ends =
+		mmap(NULL, sizeof(*ends) * BENCH_HOLES, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(bench->maps.ends), 0);
+	uint32_t zero = 0;
+	int target = dp->path_fd[GATE_OUTSIDE];
+
+	if (ends == MAP_FAILED)
+		bench_die("ends", errno);
+	bench_holes(dp, ends, BENCH_HOLES);
+	munmap(ends, sizeof(*ends) * BENCH_HOLES);
+	current = "binding holes";
+	if (bpf_map_update_elem(bpf_map__fd(bench->maps.jump), &zero, &target, BPF_ANY) != 0)
+		bench_die("jump", errno);
+	run(fd(bench->progs.write_holes_in), frame_udp_in, frame_udp_in_n, BENCH_HOLES, false, XDP_REDIRECT);
 }
 
 static void counter(const char *name, int is_drop, uint64_t value, void *arg)
@@ -282,7 +355,7 @@ static void print(uint32_t flows, uint32_t shift)
 {
 	bool first = true;
 
-	printf("{\"flows\": %u, \"addresses\": %u, \"rounds\": %u, \"counters\": {", flows, 1u << shift, rounds);
+	printf("{\"flows\": %u, \"addresses\": %u, \"runs\": %u, \"counters\": {", flows, 1u << shift, rounds);
 	gate_dp_counters(dp, counter, &first);
 	printf("}, \"series\": {");
 	for (unsigned i = 0; i < nseries; i++) {
@@ -303,17 +376,81 @@ static bool number(const char *text, unsigned max, unsigned *out)
 	return end != text && *end == '\0' && v <= max;
 }
 
+/* Names separated by commas -> groups; 0 when one is none. */
+static unsigned group_set(char *text)
+{
+	static const char *const name[] = {"miss", "nat", "tcp", "tag", "hole"};
+	unsigned set = 0, i;
+	char *save, *w;
+
+	for (w = strtok_r(text, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) {
+		for (i = 0; i < sizeof(name) / sizeof(name[0]) && strcmp(w, name[i]) != 0; i++)
+			;
+		if (i == sizeof(name) / sizeof(name[0]))
+			return 0;
+		set |= 1u << i;
+	}
+	return set;
+}
+
+static void start(unsigned cpu)
+{
+	cpu_set_t set;
+
+	wn_log_init("gate-micro", WN_LOG_WARN);
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sodium_init() < 0 || sched_setaffinity(0, sizeof(set), &set) != 0)
+		bench_die("start", errno);
+	alarm(300);
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("bpf", "/sys/fs/bpf", "bpf", 0, NULL) != 0)
+		bench_die("namespaces (root is needed)", errno);
+}
+
+static void hot(void)
+{
+	for (unsigned r = 0; r < rounds; r++) {
+		if (groups & NAT)
+			nat_round(false);
+		if (groups & TCP)
+			tcp_round();
+		if (groups & HOLE)
+			hole_round();
+	}
+	if (groups & TAG) {
+		tag_series(0, "tag_empty_64", "tag_base_64", "tag_strip_64", "tag_hash_64", "tag_gate_64");
+		tag_series(1, "tag_empty_512", "tag_base_512", "tag_strip_512", "tag_hash_512", "tag_gate_512");
+		tag_series(2, "tag_empty_1400", "tag_base_1400", "tag_strip_1400", "tag_hash_1400", "tag_gate_1400");
+	}
+}
+
+static void cold(void)
+{
+	for (unsigned r = 0; r < rounds; r++) {
+		if (groups & MISS)
+			miss_round();
+		if (groups & NAT)
+			nat_round(true);
+	}
+	if (!(groups & HOLE))
+		return;
+	holes_open();
+	for (unsigned r = 0; r < rounds; r++)
+		holes_round();
+}
+
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"flows", required_argument, NULL, 'f'},  {"shift", required_argument, NULL, 's'},
-						{"rounds", required_argument, NULL, 'r'}, {"cpu", required_argument, NULL, 'c'},
-						{"cold", no_argument, NULL, 'o'},         {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"flows", required_argument, NULL, 'f'}, {"shift", required_argument, NULL, 's'},
+						{"runs", required_argument, NULL, 'r'},  {"cpu", required_argument, NULL, 'c'},
+						{"only", required_argument, NULL, 'o'},  {NULL, 0, NULL, 0}};
 	unsigned flows = 1000000, shift = 4, cpu = 0;
-	bool good = true, cold = false;
 	uint32_t mappings;
-	cpu_set_t set;
+	bool good = true;
 	int c;
 
+	groups = ALL;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 'f')
 			good = good && number(optarg, 4000000, &flows) && flows > 1;
@@ -324,46 +461,30 @@ int main(int argc, char **argv)
 		else if (c == 'c')
 			good = good && number(optarg, CPU_SETSIZE - 1, &cpu);
 		else if (c == 'o')
-			cold = true;
+			good = good && (groups = group_set(optarg)) != 0;
 		else
 			good = false;
 	}
 	if (!good || optind != argc) {
-		fprintf(stderr, "usage: gate-micro [--flows N] [--shift 0-4] [--rounds N] [--cpu N] [--cold]\n");
+		fprintf(stderr, "usage: gate-micro [--flows N] [--shift 0-4] [--runs N] [--cpu N] [--only miss,nat,tcp,tag,hole]\n");
 		return 2;
 	}
-	wn_log_init("gate-micro", WN_LOG_WARN);
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sodium_init() < 0 || sched_setaffinity(0, sizeof(set), &set) != 0)
-		bench_die("start", errno);
-	alarm(300);
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-	    mount("bpf", "/sys/fs/bpf", "bpf", 0, NULL) != 0)
-		bench_die("namespaces (root is needed)", errno);
+	start(cpu);
 	mappings = BENCH_PORTS << shift;
 	if (mappings > flows)
 		mappings = flows;
-	dp = bench_open(flows + 64, shift, mac);
+	dp = bench_open(flows, shift, mac);
 	load(shift, mappings);
 	frames();
 	attach_sinks();
 
 	bench_sessions(dp, 0, 1, mappings, shift);
-	for (unsigned r = 0; r < rounds; r++) {
-		flow_round(false);
-		if (!cold)
-			hot_round();
+	hot();
+	if (groups & (MISS | NAT | HOLE)) {
+		bench_sessions(dp, 1, flows, mappings, shift);
+		bench->bss->bench_flows = flows;
+		cold();
 	}
-	if (!cold) {
-		tag_series(0, "tag_base_64", "tag_strip_64", "tag_hash_64", "tag_gate_64");
-		tag_series(1, "tag_base_512", "tag_strip_512", "tag_hash_512", "tag_gate_512");
-		tag_series(2, "tag_base_1400", "tag_strip_1400", "tag_hash_1400", "tag_gate_1400");
-	}
-	bench_sessions(dp, 1, flows, mappings, shift);
-	bench->bss->bench_flows = flows;
-	for (unsigned r = 0; r < rounds; r++)
-		cold_round();
 	print(flows, shift);
 	gate_dp_close(dp);
 	return 0;

@@ -14,6 +14,8 @@ struct gate_dp *bench_open(uint32_t flows, uint32_t shift, uint8_t mac[GATE_SIDE
 void bench_sessions(struct gate_dp *dp, uint32_t first, uint32_t last, uint32_t mappings, uint32_t shift);
 /** A hole with every limit set, high. key NULL: TCP, bound to the remote of flow 0 with its numbers. \return its public port. */
 uint16_t bench_hole(struct gate_dp *dp, const uint8_t *key, uint64_t *id);
+/** Opens n datagram holes, each for one remote, shared out among 64 services; ends are left in random order. */
+void bench_holes(struct gate_dp *dp, struct bench_ends *ends, uint32_t n);
 /** Forgets which counters a tagged hole has seen. */
 void bench_hole_rewind(struct gate_dp *dp, uint64_t id);
 /** A frame for the outside (in) or the inside: TCP acknowledgement, or UDP with n bytes of data and room for a tag. */

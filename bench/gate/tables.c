@@ -48,8 +48,8 @@ struct gate_dp *bench_open(uint32_t flows, uint32_t shift, uint8_t mac[GATE_SIDE
 	cfg.npublic = 1u << shift;
 	cfg.port_low = BENCH_PORT_LOW;
 	cfg.port_high = 65535;
-	cfg.flows = cfg.mappings = flows;
-	cfg.holes = cfg.tenant[0].holes = 1024;
+	cfg.flows = cfg.mappings = flows + 64;
+	cfg.holes = cfg.tenant[0].holes = BENCH_HOLES + 64;
 	cfg.ntenant = cfg.tenant[0].nprefix = 1;
 	snprintf(cfg.tenant[0].name, sizeof(cfg.tenant[0].name), "example.org");
 	if (wn_addr_parse(SPAN_LIT("198.18.100.1:7443"), -1, &cfg.control) != 0 ||
@@ -193,6 +193,42 @@ uint16_t bench_hole(struct gate_dp *dp, const uint8_t *key, uint64_t *id)
 		bench_die("a hole's state", errno);
 	free(h);
 	return htons(reply.public.port);
+}
+
+void bench_holes(struct gate_dp *dp, struct bench_ends *ends, uint32_t n)
+{
+	struct gate_request r = {.op = GATE_OPEN, .proto = IPPROTO_UDP, .lifetime_s = 3600, .user = "bench"};
+	struct gate_reply reply;
+	uint64_t x = 0x9e3779b97f4a7c15ull;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct bench_ends *e = &ends[i], was;
+		uint32_t j;
+
+		*e = (struct bench_ends){.inside_ip = htonl(0x0ac80001u + (i & 63)),
+					 .inside_port = htons(53),
+					 .remote_ip = htonl(BENCH_OUTSIDE + 1 + (i >> 3)),
+					 .remote_port = htons((uint16_t)(2000 + (i & 7)))};
+		r.inside = (struct wn_addr){.port = ntohs(e->inside_port)};
+		r.remote = (struct wn_addr){.port = ntohs(e->remote_port)};
+		r.inside.ip[10] = r.inside.ip[11] = r.remote.ip[10] = r.remote.ip[11] = 0xff;
+		memcpy(r.inside.ip + 12, &e->inside_ip, 4);
+		memcpy(r.remote.ip + 12, &e->remote_ip, 4);
+		gate_dp_apply(dp, &r, wn_now_ms(), &reply);
+		if (reply.status != GATE_OK) {
+			fprintf(stderr, "gate-micro: open: %s\n", gate_status_name((enum gate_status)reply.status));
+			bench_die("opening holes", EIO);
+		}
+		memcpy(&e->public_ip, reply.public.ip + 12, 4);
+		e->public_port = htons(reply.public.port);
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		j = (uint32_t)(((x >> 32) * (i + 1)) >> 32);
+		was = ends[j];
+		ends[j] = *e;
+		*e = was;
+	}
 }
 
 void bench_hole_rewind(struct gate_dp *dp, uint64_t id)

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Grants a second: the real daemon, one mutual-TLS connection, the records that an agent sends, as many under way as it allows itself."""
+import json
+
+import world
+
+COUNT = 30000
+
+
+def measure(o, out):
+    opens, closes = [], []
+    with world.Net() as net:
+        gate = world.Gate(net, o.build)
+        for _ in range(o.runs):
+            text = world.sh(*gate.client("bench", str(COUNT), f"{world.SERVICE}:7", "198.18.9.9"), seconds=60)
+            got = json.loads(text.strip().splitlines()[-1])
+            if got["opened"] != COUNT:
+                raise world.Failure(f"{COUNT} holes asked for, {got['opened']} opened: {text.strip()}")
+            opens.append(got["opens_per_s"])
+            closes.append(got["closes_per_s"])
+        gate.stop()
+    out.add("grants_per_s", opens)
+    out.add("closes_per_s", closes, "holes closed a second, the same connection")
