@@ -246,37 +246,21 @@ int peer_parse(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
-static __always_inline int bench_bare_key(struct xdp_md *ctx, int in, struct gate_key *k)
+/* Look-up and redirect, nothing else, in the gate's own flow table; of a packet from inside, whose five-tuple is the key. */
+SEC("xdp")
+int peer_lookup(struct xdp_md *ctx)
 {
 	const struct bench_frame *f = (const void *)(long)ctx->data;
+	struct gate_key k = {};
 
 	if ((const void *)(f + 1) > (const void *)(long)ctx->data_end || f->type != bpf_htons(ETH_P_IP))
-		return -1;
-	k->local_ip = in ? f->dst : f->src;
-	k->local_port = in ? f->dport : f->sport;
-	k->remote_ip = in ? f->src : f->dst;
-	k->remote_port = in ? f->sport : f->dport;
-	k->proto = f->proto;
-	return 0;
-}
-
-/* Look-up and redirect, nothing else, in the gate's own tables. */
-SEC("xdp")
-int peer_lookup_in(struct xdp_md *ctx)
-{
-	struct gate_key k = {};
-
-	if (bench_bare_key(ctx, 1, &k) || !bpf_map_lookup_elem(&flows, &k))
 		return XDP_ABORTED;
-	return (int)bpf_redirect_map(&devices, GATE_INSIDE, XDP_DROP);
-}
-
-SEC("xdp")
-int peer_lookup_out(struct xdp_md *ctx)
-{
-	struct gate_key k = {};
-
-	if (bench_bare_key(ctx, 0, &k) || !bpf_map_lookup_elem(&back, &k))
+	k.local_ip = f->src;
+	k.local_port = f->sport;
+	k.remote_ip = f->dst;
+	k.remote_port = f->dport;
+	k.proto = f->proto;
+	if (!bpf_map_lookup_elem(&flows, &k))
 		return XDP_ABORTED;
 	return (int)bpf_redirect_map(&devices, GATE_OUTSIDE, XDP_DROP);
 }

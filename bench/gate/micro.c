@@ -150,7 +150,6 @@ static void load(uint32_t shift, uint32_t mappings)
 	bench->rodata->bench_mappings = mappings;
 	memcpy((void *)&bench->rodata->bench_key, key, sizeof(key));
 	share(bench->obj, "flows", dp->flows_fd);
-	share(bench->obj, "back", dp->back_fd);
 	share(bench->obj, "devices", bpf_map__fd(dp->skel->maps.devices));
 	bpf_object__for_each_map(m, dp->skel->obj)
 	{
@@ -262,24 +261,23 @@ static void miss_round(void)
 static void nat_round(bool many)
 {
 	struct bpf_program *in = bench->progs.write_in, *out = bench->progs.write_out;
+	const int drop = fd(bench->progs.peer_drop), lookup = fd(bench->progs.peer_lookup);
 	const unsigned n = many ? COLD : HOT;
 
 	empty(many ? "nat_empty_many" : "nat_empty_one");
-	measure(many ? "in_base_many" : "in_base_one", in, fd(bench->progs.peer_drop), frame_in, frame_in_n, n, false, XDP_DROP);
-	measure(many ? "in_lookup_many" : "in_lookup_one", in, fd(bench->progs.peer_lookup_in), frame_in, frame_in_n, n, false,
-		XDP_REDIRECT);
+	measure(many ? "in_base_many" : "in_base_one", in, drop, frame_in, frame_in_n, n, false, XDP_DROP);
+	measure(many ? "out_base_many" : "out_base_one", out, drop, frame_out, frame_out_n, n, false, XDP_DROP);
+	measure(many ? "lookup_many" : "lookup_one", out, lookup, frame_out, frame_out_n, n, false, XDP_REDIRECT);
 	measure(many ? "in_gate_many" : "in_gate_one", in, dp->path_fd[GATE_OUTSIDE], frame_in, frame_in_n, n, false, XDP_REDIRECT);
-	measure(many ? "out_base_many" : "out_base_one", out, fd(bench->progs.peer_drop), frame_out, frame_out_n, n, false, XDP_DROP);
-	measure(many ? "out_lookup_many" : "out_lookup_one", out, fd(bench->progs.peer_lookup_out), frame_out, frame_out_n, n, false,
-		XDP_REDIRECT);
 	measure(many ? "out_gate_many" : "out_gate_one", out, dp->path_fd[GATE_INSIDE], frame_out, frame_out_n, n, false, XDP_REDIRECT);
 	if (!many)
 		return;
 	current = "live_in_drop";
-	record("live_in_drop", run(fd(bench->progs.peer_drop), frame_in, frame_in_n, COLD, true, -1));
-	measure("live_in_base", in, fd(bench->progs.peer_drop), frame_in, frame_in_n, COLD, true, -1);
-	measure("live_in_lookup", in, fd(bench->progs.peer_lookup_in), frame_in, frame_in_n, COLD, true, -1);
+	record("live_in_drop", run(drop, frame_in, frame_in_n, COLD, true, -1));
+	measure("live_in_base", in, drop, frame_in, frame_in_n, COLD, true, -1);
+	measure("live_lookup", out, lookup, frame_out, frame_out_n, COLD, true, -1);
 	measure("live_in_gate", in, dp->path_fd[GATE_OUTSIDE], frame_in, frame_in_n, COLD, true, -1);
+	measure("live_out_gate", out, dp->path_fd[GATE_INSIDE], frame_out, frame_out_n, COLD, true, -1);
 }
 
 static void tcp_round(void)
@@ -310,12 +308,12 @@ static void hole_round(void)
 /* Datagram flows through as many holes, in random order, beside look-ups of as many sessions. */
 static void holes_round(void)
 {
-	struct bpf_program *in = bench->progs.write_holes_in, *out = bench->progs.write_holes_out, *flow = bench->progs.write_in;
+	struct bpf_program *in = bench->progs.write_holes_in, *out = bench->progs.write_holes_out, *flow = bench->progs.write_out;
 	const int drop = fd(bench->progs.peer_drop);
 
 	empty("hole_empty_many");
-	measure("hole_flow_base_many", flow, drop, frame_in, frame_in_n, BENCH_HOLES, false, XDP_DROP);
-	measure("hole_lookup_many", flow, fd(bench->progs.peer_lookup_in), frame_in, frame_in_n, BENCH_HOLES, false, XDP_REDIRECT);
+	measure("hole_flow_base_many", flow, drop, frame_out, frame_out_n, BENCH_HOLES, false, XDP_DROP);
+	measure("hole_lookup_many", flow, fd(bench->progs.peer_lookup), frame_out, frame_out_n, BENCH_HOLES, false, XDP_REDIRECT);
 	measure("hole_in_base_many", in, drop, frame_udp_in, frame_udp_in_n, BENCH_HOLES, false, XDP_DROP);
 	measure("hole_in_gate_many", in, dp->path_fd[GATE_OUTSIDE], frame_udp_in, frame_udp_in_n, BENCH_HOLES, false, XDP_REDIRECT);
 	measure("hole_out_base_many", out, drop, frame_udp_out, frame_udp_out_n, BENCH_HOLES, false, XDP_DROP);
@@ -473,7 +471,7 @@ int main(int argc, char **argv)
 	mappings = BENCH_PORTS << shift;
 	if (mappings > flows)
 		mappings = flows;
-	dp = bench_open(flows, shift, mac);
+	dp = bench_open(flows, groups & HOLE ? BENCH_HOLES : 64, shift, mac);
 	load(shift, mappings);
 	frames();
 	attach_sinks();

@@ -22,7 +22,7 @@ static void sh(const char *command)
 		bench_die(command, EIO);
 }
 
-struct gate_dp *bench_open(uint32_t flows, uint32_t shift, uint8_t mac[GATE_SIDES][8])
+struct gate_dp *bench_open(uint32_t flows, uint32_t holes, uint32_t shift, uint8_t mac[GATE_SIDES][8])
 {
 	static struct gate_config cfg;
 	struct gate_dp *dp;
@@ -49,7 +49,7 @@ struct gate_dp *bench_open(uint32_t flows, uint32_t shift, uint8_t mac[GATE_SIDE
 	cfg.port_low = BENCH_PORT_LOW;
 	cfg.port_high = 65535;
 	cfg.flows = cfg.mappings = flows + 64;
-	cfg.holes = cfg.tenant[0].holes = BENCH_HOLES + 64;
+	cfg.holes = cfg.tenant[0].holes = holes + 64;
 	cfg.ntenant = cfg.tenant[0].nprefix = 1;
 	snprintf(cfg.tenant[0].name, sizeof(cfg.tenant[0].name), "example.org");
 	if (wn_addr_parse(SPAN_LIT("198.18.100.1:7443"), -1, &cfg.control) != 0 ||
@@ -82,12 +82,12 @@ static void put(int fd, const void *keys, const void *values, uint32_t n)
 
 void bench_sessions(struct gate_dp *dp, uint32_t first, uint32_t last, uint32_t mappings, uint32_t shift)
 {
-	static struct gate_key fk[CHUNK], bk[CHUNK];
+	static struct gate_key key[CHUNK];
 	static struct gate_flow flow[CHUNK];
 	static struct gate_end end[CHUNK];
 	static struct gate_mapping map[CHUNK];
-	static __u64 back[CHUNK];
-	const uint64_t now = wn_now_ms() * GATE_NS_PER_MS, until = now + GATE_TCP_ESTABLISHED_NS;
+	const uint64_t now = wn_now_ms() * GATE_NS_PER_MS;
+	const uint64_t until = now + GATE_TCP_ESTABLISHED_NS + (GATE_TCP_ESTABLISHED_NS >> GATE_REFRESH_SHIFT);
 	struct bench_flow f;
 
 	for (uint32_t i = first; i < last;) {
@@ -99,24 +99,19 @@ void bench_sessions(struct gate_dp *dp, uint32_t first, uint32_t last, uint32_t 
 
 			bench_flow(i, mappings, shift, &f);
 			slot = ntohl(f.public_ip) - BENCH_PUBLIC;
-			memset(&fk[n], 0, sizeof(fk[n]));
-			memset(&bk[n], 0, sizeof(bk[n]));
+			memset(&key[n], 0, sizeof(key[n]));
 			memset(&flow[n], 0, sizeof(flow[n]));
-			fk[n].local_ip = f.public_ip;
-			fk[n].local_port = f.public_port;
-			bk[n].local_ip = f.inside_ip;
-			bk[n].local_port = f.inside_port;
-			fk[n].remote_ip = bk[n].remote_ip = f.remote_ip;
-			fk[n].remote_port = bk[n].remote_port = f.remote_port;
-			fk[n].proto = bk[n].proto = IPPROTO_TCP;
+			key[n].local_ip = f.inside_ip;
+			key[n].local_port = f.inside_port;
+			key[n].remote_ip = f.remote_ip;
+			key[n].remote_port = f.remote_port;
+			key[n].proto = IPPROTO_TCP;
 			flow[n].tenant = (uint16_t)dp->slot_of[0];
 			flow[n].replied = 1;
+			flow[n].owner = GATE_OWNER(GATE_FLOW_SESSION, ((uint64_t)slot << 16) | f.public_port);
 			flow[n].expires = until;
 			flow[n].opened = now;
-			flow[n].inside_ip = f.inside_ip;
-			flow[n].inside_port = f.inside_port;
 			tracked(&flow[n].track);
-			back[n] = (GATE_BACK_FLOW << 62) | ((uint64_t)slot << 16) | f.public_port;
 			port = &dp->ports[GATE_PORT_INDEX(slot, GATE_P_TCP, ntohs(f.public_port))];
 			port->owner = GATE_OWNER(GATE_OWNER_MAPPING, ((uint64_t)f.inside_ip << 16) | f.inside_port);
 			/* As gate_remote_bit does. */
@@ -134,8 +129,7 @@ void bench_sessions(struct gate_dp *dp, uint32_t first, uint32_t last, uint32_t 
 			map[nmap].public_slot = (uint8_t)slot;
 			nmap++;
 		}
-		put(dp->flows_fd, fk, flow, n);
-		put(dp->back_fd, bk, back, n);
+		put(dp->flows_fd, key, flow, n);
 		put(dp->mappings_fd, end, map, nmap);
 	}
 }

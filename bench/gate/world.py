@@ -156,6 +156,16 @@ class Gate:
             raise Failure("walnut-gate ended")
         return "ready" in self.net.log("gate")
 
+    def cpu_s(self):
+        """CPU that both processes have used so far."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
+            pids = [self.process.pid, *map(int, f.read().split())]
+        ticks = 0
+        for pid in pids:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+                ticks += sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def client(self, *words):
         return at("in", f"{self.build}/tests/net/gate-client", "--addr", f"{CONTROL}:7443", "--pin", self.pin["gate"], "--keys", self.keys, *words)
 
