@@ -8,7 +8,9 @@
 
 #include "base/addr.h"
 
-#define GATE_REASON_WORDS 2 /* of 64 bits: a set of reasons */
+#define GATE_REASON_WORDS     2    /* of 64 bits: a set of reasons */
+#define GATE_TRACE_PER_S      100  /* samples a second and CPU, if nothing else is asked for */
+#define GATE_TRACE_MOST_PER_S 1000 /* the most that may be */
 
 /** Numbers below this are reasons; 0 is "none". */
 unsigned gate_reason_count(void);

@@ -76,7 +76,7 @@ int gate_dp_trace(struct gate_dp *dp, const uint64_t reasons[GATE_REASON_WORDS],
 	struct gate_trace_want *w = dp->trace;
 	int rc = 0;
 
-	if (per_s > GATE_TRACE_PER_S_MAX)
+	if (per_s > GATE_TRACE_MOST_PER_S)
 		return -EINVAL;
 	if (fresh || per_s == 0) {
 		store64(&w->until, 0);

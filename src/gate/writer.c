@@ -22,6 +22,7 @@
 struct list {
 	struct gate_reply *hole;
 	size_t n, cap, next;
+	uint64_t only; /* this hole and no other; 0: all */
 	bool failed;
 };
 
@@ -34,7 +35,7 @@ struct writer {
 	size_t nout;
 	uint64_t holes; /* while counting */
 	bool has_holes;
-	uint64_t token; /* of the counters being answered */
+	uint64_t token; /* of the counters or samples being answered */
 	int error;
 };
 
@@ -84,6 +85,20 @@ static struct gate_ipc_reply *answer(struct writer *w, uint32_t kind, uint64_t t
 	return a;
 }
 
+/* The operator closes by number alone: the hole is asked for in every tenant's name in turn, so that the check of whose it is stays the one
+ * that agents meet. */
+static void close_anybodys(struct writer *w, const struct gate_request *q, uint64_t now_ms, struct gate_reply *r)
+{
+	struct gate_request mine = *q;
+
+	r->status = GATE_NO_HOLE;
+	for (mine.tenant = 0; mine.tenant < w->cfg->ntenant; mine.tenant++) {
+		gate_dp_apply(w->dp, &mine, now_ms, r);
+		if (r->status != GATE_NOT_YOURS)
+			break;
+	}
+}
+
 static void apply(struct writer *w, const struct gate_ipc_request *q, uint64_t now_ms)
 {
 	struct gate_reply *r = &answer(w, q->kind, q->token)->r;
@@ -92,6 +107,10 @@ static void apply(struct writer *w, const struct gate_ipc_request *q, uint64_t n
 	r->seq = q->r.seq;
 	if (gate_request_check(&q->r) != 0 || q->r.op == GATE_LIST) {
 		r->status = GATE_BAD_RECORD;
+	} else if (q->r.tenant == GATE_IPC_ALL && q->r.op == GATE_CLOSE) {
+		close_anybodys(w, &q->r, now_ms, r);
+		r->op = q->r.op;
+		r->seq = q->r.seq;
 	} else if (q->r.tenant >= w->cfg->ntenant) {
 		r->status = GATE_NOT_YOURS;
 	} else {
@@ -117,6 +136,8 @@ static int list_add(const struct gate_reply *hole, void *arg)
 	struct gate_reply *more;
 	size_t cap;
 
+	if (l->only != 0 && hole->hole != l->only)
+		return 0;
 	if (l->n == l->cap) {
 		cap = l->cap == 0 ? 256 : l->cap * 2;
 		more = realloc(l->hole, cap * sizeof(*more));
@@ -153,6 +174,7 @@ static void list(struct writer *w, const struct gate_ipc_request *q, uint64_t no
 	l = &w->list[all ? GATE_TENANTS_MAX : q->r.tenant];
 	if (q->kind == GATE_IPC_LIST) {
 		list_end(l);
+		l->only = q->r.hole;
 		if (gate_dp_each(w->dp, q->r.tenant, now_ms, list_add, l) < 0)
 			l->failed = true;
 	}
@@ -207,6 +229,53 @@ static void counters(struct writer *w, const struct gate_ipc_request *q, uint64_
 	answer(w, GATE_IPC_COUNTERS, q->token);
 }
 
+static void drain(struct writer *w, const struct gate_ipc_request *q)
+{
+	struct gate_reply *r = &answer(w, GATE_IPC_DRAIN, q->token)->r;
+
+	if (q->on > 1) {
+		r->status = GATE_BAD_RECORD;
+		return;
+	}
+	if (gate_dp_draining(w->dp) != (q->on == 1))
+		wn_warn("%s", q->on == 1 ? "draining: the operator wants no new holes" : "no longer draining: holes are granted again");
+	gate_dp_drain(w->dp, q->on == 1);
+	r->status = GATE_OK;
+}
+
+static void sample(const struct gate_dropped *d, void *arg)
+{
+	struct writer *w = arg;
+	struct gate_ipc_reply *a = answer(w, GATE_IPC_TRACE, w->token);
+
+	a->dropped = *d;
+	a->last = 0;
+}
+
+static bool trace_ok(const struct gate_ipc_trace *t)
+{
+	if (t->per_s > GATE_TRACE_MOST_PER_S || t->fresh > 1)
+		return false;
+	for (unsigned r = gate_reason_count(); r < 64 * GATE_REASON_WORDS; r++)
+		if ((t->reasons[r / 64] >> (r % 64) & 1) != 0)
+			return false;
+	return true;
+}
+
+static void trace(struct writer *w, const struct gate_ipc_request *q, uint64_t now_ms)
+{
+	enum gate_status status = GATE_BAD_RECORD;
+
+	w->token = q->token;
+	if (trace_ok(&q->trace)) {
+		status = GATE_OK;
+		if (gate_dp_trace(w->dp, q->trace.reasons, q->trace.per_s, q->trace.fresh == 1, now_ms + GATE_TRACE_LEASE_MS) < 0 ||
+		    gate_dp_samples(w->dp, GATE_IPC_SAMPLES, sample, w) < 0)
+			status = GATE_FAILED;
+	}
+	answer(w, GATE_IPC_TRACE, q->token)->r.status = (uint8_t)status;
+}
+
 static int serve(struct writer *w, const struct gate_ipc_request *q, uint64_t now_ms)
 {
 	switch (q->kind) {
@@ -222,6 +291,12 @@ static int serve(struct writer *w, const struct gate_ipc_request *q, uint64_t no
 		break;
 	case GATE_IPC_COUNTERS:
 		counters(w, q, now_ms);
+		break;
+	case GATE_IPC_DRAIN:
+		drain(w, q);
+		break;
+	case GATE_IPC_TRACE:
+		trace(w, q, now_ms);
 		break;
 	default:
 		return -EPROTO;

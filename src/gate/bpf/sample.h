@@ -4,9 +4,6 @@
 
 #include <linux/types.h>
 
-#define GATE_TRACE_PER_S     100  /* samples a second and CPU */
-#define GATE_TRACE_PER_S_MAX 1000 /* the most that may be asked for */
-
 /** What user space wants to see; in the programs' zeroed data, so a new load traces nothing. `until` is written last. */
 struct gate_trace_want {
 	__u64 until;      /* boot clock; 0: off. It passes by itself: a daemon that died leaves no trace running */

@@ -19,6 +19,8 @@ struct gate_dp {
 	unsigned n, next_port;
 	uint64_t next_id, applied, sweeps;
 	uint32_t used[GATE_TENANTS_MAX];
+	bool drain;
+	uint64_t traced_until_ms, reasons[GATE_REASON_WORDS];
 };
 
 int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
@@ -57,6 +59,8 @@ static uint8_t open_hole(struct gate_dp *dp, const struct gate_request *r, uint6
 		mine = mine || wn_prefix_has(&t->prefix[i], &r->inside);
 	if (!mine)
 		return GATE_NOT_YOURS;
+	if (dp->drain)
+		return GATE_DRAINING;
 	if (dp->used[r->tenant] >= t->holes)
 		return GATE_QUOTA;
 	if (dp->n == dp->cfg->holes)
@@ -69,6 +73,10 @@ static uint8_t open_hole(struct gate_dp *dp, const struct gate_request *r, uint6
 	dp->used[r->tenant]++;
 	a->hole = h->id;
 	a->cookie = r->cookie;
+	a->flags = r->flags;
+	a->inside = r->inside;
+	a->remote = r->remote;
+	memcpy(a->user, r->user, sizeof(a->user));
 	a->public = dp->cfg->public[0];
 	a->public.port = h->port;
 	a->lifetime_s = r->lifetime_s;
@@ -163,5 +171,39 @@ int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_dro
 	cb("to_service", 0, dp->applied, arg);
 	cb("flows", 0, 5, arg);
 	cb("sweeps", 0, dp->sweeps, arg);
+	cb("draining", 0, dp->drain, arg);
+	return 0;
+}
+
+void gate_dp_drain(struct gate_dp *dp, bool on)
+{
+	dp->drain = on;
+}
+
+bool gate_dp_draining(const struct gate_dp *dp)
+{
+	return dp->drain;
+}
+
+int gate_dp_trace(struct gate_dp *dp, const uint64_t reasons[GATE_REASON_WORDS], uint32_t per_s, bool fresh, uint64_t until_ms)
+{
+	(void)fresh;
+	memcpy(dp->reasons, reasons, sizeof(dp->reasons));
+	dp->traced_until_ms = per_s != 0 ? until_ms : 0;
+	return 0;
+}
+
+/* As many as are asked for, of the lowest reason that is wanted. */
+int gate_dp_samples(struct gate_dp *dp, unsigned max, void (*cb)(const struct gate_dropped *d, void *arg), void *arg)
+{
+	struct gate_dropped d = {.length = 60, .ethertype = 0x0800, .ip = 4, .proto = IPPROTO_UDP, .src = dp->cfg->public[0]};
+
+	if (dp->traced_until_ms == 0)
+		return 0;
+	while (d.reason < 64 * GATE_REASON_WORDS && (dp->reasons[d.reason / 64] >> (d.reason % 64) & 1) == 0)
+		d.reason++;
+	d.dst = d.src;
+	for (d.src.port = 1; d.src.port <= max; d.src.port++)
+		cb(&d, arg);
 	return 0;
 }
