@@ -31,7 +31,7 @@ struct file_root {
 	struct {
 		char *interface;
 	} inside;
-	char *control, *keys, *socket, *state, *user;
+	char *control, *keys, *socket, *state, *user, *metrics, *mode;
 	uint32_t *flows, *mappings, *holes;
 	struct file_tenant *tenants;
 	uint32_t tenants_count;
@@ -69,6 +69,8 @@ static const cyaml_schema_field_t root_fields[] = {
 	CYAML_FIELD_STRING_PTR("socket", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, socket, 1, 255),
 	CYAML_FIELD_STRING_PTR("state", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, state, 1, 255),
 	CYAML_FIELD_STRING_PTR("user", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, user, 1, 255),
+	CYAML_FIELD_STRING_PTR("metrics", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, metrics, 1, 255),
+	CYAML_FIELD_STRING_PTR("mode", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, mode, 1, 255),
 	CYAML_FIELD_UINT_PTR("flows", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, flows),
 	CYAML_FIELD_UINT_PTR("mappings", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, mappings),
 	CYAML_FIELD_UINT_PTR("holes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, holes),
@@ -175,6 +177,36 @@ static int set_control(struct at *at, const char *value, struct gate_config *out
 	return 0;
 }
 
+static int set_metrics(struct at *at, const char *value, struct gate_config *out)
+{
+	static const uint8_t one[16] = {[15] = 1};
+	struct wn_addr *a = &out->metrics;
+
+	if (value == NULL)
+		return 0;
+	if (wn_addr_parse(span_str(value), -1, a) != 0 || a->port == 0 ||
+	    !((wn_addr_is4(a) && a->ip[12] == 127) || memcmp(a->ip, one, sizeof(one)) == 0))
+		return wn_config_bad(at->file, "metrics", "\"%.60s\" is no loopback address and port; must be one, such as 127.0.0.1:9443",
+				     value);
+	return 0;
+}
+
+static int set_mode(struct at *at, const char *value, struct gate_config *out)
+{
+	static const char *const name[] = {[GATE_MODE_AUTO] = "auto", [GATE_MODE_NATIVE] = "native", [GATE_MODE_GENERIC] = "generic"};
+
+	out->mode = GATE_MODE_AUTO;
+	for (unsigned i = 0; value != NULL; i++) {
+		if (i == sizeof(name) / sizeof(name[0]))
+			return wn_config_bad(at->file, "mode", "\"%.40s\" is no mode; must be auto, native or generic", value);
+		if (strcmp(value, name[i]) == 0) {
+			out->mode = (enum gate_mode)i;
+			break;
+		}
+	}
+	return 0;
+}
+
 static bool overlap(const struct wn_prefix *p, const struct wn_prefix *q)
 {
 	const struct wn_prefix *wide = p->bits < q->bits ? p : q, *narrow = wide == p ? q : p;
@@ -273,6 +305,10 @@ static int take(const char *file, const struct file_root *f, struct gate_config 
 		rc = set_text(&at, "user", f->user, "nobody", out->user, sizeof(out->user));
 	if (rc == 0 && strcmp(out->user, "root") == 0)
 		rc = wn_config_bad(file, "user", "is root; must be a user without rights, such as nobody");
+	if (rc == 0)
+		rc = set_metrics(&at, f->metrics, out);
+	if (rc == 0)
+		rc = set_mode(&at, f->mode, out);
 	if (rc == 0)
 		rc = set_number(&at, "flows", f->flows, 65536, TABLE_MIN, TABLE_MAX, &out->flows);
 	if (rc == 0)

@@ -15,6 +15,13 @@
 #define GATE_SOCKET "/run/walnut/gate.sock"
 #define GATE_STATE  "/sys/fs/bpf/walnut"
 
+/** How the programs sit on the interfaces. */
+enum gate_mode {
+	GATE_MODE_AUTO, /* native where both drivers take programs, else generic */
+	GATE_MODE_NATIVE,
+	GATE_MODE_GENERIC,
+};
+
 struct gate_tenant {
 	char name[64];
 	struct peer_pin agent;
@@ -29,6 +36,8 @@ struct gate_config {
 	unsigned npublic;
 	uint16_t port_low, port_high;
 	struct wn_addr control;
+	struct wn_addr metrics; /* port 0: none */
+	enum gate_mode mode;
 	char keys[256], socket[108], state[256], user[32];
 	uint32_t flows, mappings, holes; /* table sizes */
 	struct gate_tenant tenant[GATE_TENANTS_MAX];
