@@ -355,6 +355,144 @@ static void status(void **state)
 	assert_int_equal(run(cmd_status, "status x"), 2);
 }
 
+#define HOLE                                                                                                                     \
+	"{\"hole\":77,\"tenant\":\"example.org\",\"user\":\"al\\u001bice\",\"protocol\":\"udp\",\"inside\":\"198.18.100.2:53\"," \
+	"\"remote\":"                                                                                                            \
+	"\"198.18.4.2:4000\",\"public\":\"198.18.3.2:40000\",\"tag\":true,\"left_s\":61,\"packets\":3,\"bytes\":400}"
+
+static void gate_holes(void **state)
+{
+	(void)state;
+	will_answer("{\"ok\":true,\"holes\":[" HOLE "]}");
+	assert_int_equal(run(cmd_gate, "gate list --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"holes\"}");
+	assert_non_null(strstr(out, "198.18.3.2:40000"));
+	assert_non_null(strstr(out, "1 min 1 s"));
+	assert_non_null(strstr(out, "al?ice"));
+	assert_int_equal(run(cmd_gate, "gate list --json --socket @/d.sock"), 0);
+	assert_non_null(strstr(out, "\"packets\": 3"));
+	will_answer("{\"ok\":true,\"holes\":[]}");
+	assert_int_equal(run(cmd_gate, "gate list --socket @/d.sock"), 0);
+	assert_string_equal(out, "");
+
+	will_answer("{\"ok\":true,\"hole\":" HOLE "}");
+	assert_int_equal(run(cmd_gate, "gate show 77 --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"hole\",\"hole\":77}");
+	assert_non_null(strstr(out, "bytes      400\n"));
+	assert_non_null(strstr(out, "tag        yes\n"));
+	assert_int_equal(run(cmd_gate, "gate close 77 --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"close\",\"hole\":77}");
+	assert_string_equal(out, "");
+
+	assert_int_equal(run(cmd_gate, "gate open tcp 198.18.100.2:22 198.18.4.2 --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"open\",\"protocol\":\"tcp\",\"inside\":\"198.18.100.2:22\",\"remote\":\"198.18.4.2\"}");
+	assert_string_equal(out, "hole 77 at 198.18.3.2:40000\n");
+	will_answer("{\"ok\":true,\"hole\":" HOLE ",\"key\":\"AAECAwQFBgcICQoLDA0ODw\"}");
+	assert_int_equal(run(cmd_gate, "gate open udp 198.18.100.2:53 any --lifetime 60 --tenant example.org --user bob --idle 5 --socket "
+				       "@/d.sock"),
+			 0);
+	asked("{\"cmd\":\"open\",\"protocol\":\"udp\",\"inside\":\"198.18.100.2:53\",\"remote\":\"any\",\"lifetime_s\":60,\"tenant\":"
+	      "\"example.org\",\"user\":\"bob\",\"idle_s\":5}");
+	assert_string_equal(out, "hole 77 at 198.18.3.2:40000\nkey AAECAwQFBgcICQoLDA0ODw\n");
+	assert_int_equal(
+		run(cmd_gate, "gate open udp 198.18.100.2:53 1.2.3.4:5 --no-tag --bytes-per-s 7 --packets-per-s 8 --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"open\",\"protocol\":\"udp\",\"inside\":\"198.18.100.2:53\",\"remote\":\"1.2.3.4:5\",\"tag\":false,"
+	      "\"bytes_per_s\":7,\"packets_per_s\":8}");
+
+	will_answer("{\"ok\":false,\"error\":\"the gate drains\"}");
+	assert_int_equal(run(cmd_gate, "gate open tcp 198.18.100.2:22 198.18.4.2 --socket @/d.sock"), 1);
+	assert_string_equal(err, "walnut gate open: the gate drains\n");
+	assert_string_equal(out, "");
+}
+
+static void gate_drain_and_drops(void **state)
+{
+	(void)state;
+	will_answer("{\"ok\":true,\"draining\":true}");
+	assert_int_equal(run(cmd_gate, "gate drain --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"drain\",\"on\":true}");
+	assert_int_equal(run(cmd_gate, "gate drain off --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"drain\",\"on\":false}");
+
+	will_answer("{\"ok\":true,\"role\":\"gate\",\"draining\":true,\"holes\":2,\"drops\":{\"no_hole\":12,\"a\\u001b\":3,\"ttl\":0},"
+		    "\"passed\":{\"hole_in\":9},\"answers\":{\"ok\":4},\"link\":{\"bytes\":5}}");
+	assert_int_equal(run(cmd_gate, "gate drops --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"status\"}");
+	assert_non_null(strstr(out, "no_hole                                12\n"));
+	assert_non_null(strstr(out, "ttl                                     0\n"));
+	assert_null(strchr(out, 0x1b));
+	assert_int_equal(run(cmd_gate, "gate drops --watch --count 2 --socket @/d.sock"), 0);
+	assert_non_null(strstr(out, "PER SECOND"));
+	assert_non_null(strstr(out, "12            -\n"));
+	assert_non_null(strstr(out, "12            0\n"));
+	assert_int_equal(run(cmd_gate, "gate counters --socket @/d.sock"), 0);
+	assert_non_null(strstr(out, "hole_in"));
+	assert_non_null(strstr(out, "draining                              yes\n"));
+}
+
+static void gate_trace(void **state)
+{
+	(void)state;
+	will_answer(
+		"{\"ok\":true,\"id\":5,\"samples\":[{\"time_ms\":1700000000123,\"reason\":\"no_hole\",\"side\":\"outside\",\"interface\":"
+		"\"wan\",\"length\":60,\"ethertype\":2048,\"protocol\":17,\"source\":\"198.18.4.2\",\"destination\":\"198.18.3.2\","
+		"\"source_port\":4000,\"destination_port\":53},{\"reason\":\"vlan\",\"ethertype\":33024},{\"reason\":7,\"protocol\":[],"
+		"\"source\":\"::1\",\"source_port\":1}]}");
+	assert_int_equal(run(cmd_gate, "gate trace --reason no_hole --reason vlan --count 3 --rate 9 --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"trace\",\"reasons\":[\"no_hole\",\"vlan\"],\"per_s\":9,\"id\":5,\"stop\":true}");
+	assert_non_null(strstr(out, "2023-11-14T22:13:20.123Z no_hole          wan udp 198.18.4.2:4000 > 198.18.3.2:53 length 60\n"));
+	assert_non_null(strstr(out, "ethertype 0x8100"));
+	assert_non_null(strstr(out, "[::1]:1"));
+	assert_int_equal(run(cmd_gate, "gate trace --count 1 --json --socket @/d.sock"), 0);
+	assert_non_null(strstr(out, "{\"time_ms\":1700000000123,"));
+	assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1);
+
+	/* Anything a daemon may say is survived. */
+	will_answer("{\"ok\":true,\"holes\":[1,{}],\"hole\":7,\"drops\":[],\"passed\":1,\"samples\":[1,{},[]]}");
+	assert_int_equal(run(cmd_gate, "gate list --socket @/d.sock"), 0);
+	assert_int_equal(run(cmd_gate, "gate show 1 --socket @/d.sock"), 0);
+	assert_int_equal(run(cmd_gate, "gate drops --socket @/d.sock"), 0);
+	assert_int_equal(run(cmd_gate, "gate counters --socket @/d.sock"), 0);
+	assert_int_equal(run(cmd_gate, "gate trace --count 3 --socket @/d.sock"), 0);
+	assert_int_equal(run(cmd_gate, "gate trace --count 3 --json --socket @/d.sock"), 0);
+}
+
+static void gate_usage(void **state)
+{
+	static const char *const wrong[] = {
+		"gate",
+		"gate frob",
+		"gate open tcp 198.18.100.2:22",
+		"gate open sctp 198.18.100.2:22 198.18.4.2",
+		"gate open tcp a b c",
+		"gate open tcp 198.18.100.2:22 198.18.4.2 --lifetime soon",
+		"gate open tcp 198.18.100.2:22 198.18.4.2 --lifetime",
+		"gate open tcp 198.18.100.2:22 198.18.4.2 --watch",
+		"gate open tcp 198.18.100.2:22 198.18.4.2 --user \xff",
+		"gate close",
+		"gate close 0",
+		"gate close all",
+		"gate show -5",
+		"gate drain maybe",
+		"gate drain on off",
+		"gate list x",
+		"gate list --lifetime 5",
+		"gate trace --count 0",
+		"gate drops --frob",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_int_equal(run(cmd_gate, wrong[i]), 2);
+		one_line_of_error();
+		assert_string_equal(out, "");
+	}
+	assert_int_equal(run(cmd_gate, "gate --help"), 0);
+	assert_int_equal(run(cmd_gate, "gate open --help"), 0);
+	assert_int_equal(run(cmd_gate, "gate list --socket @/none"), 1);
+	one_line_of_error();
+}
+
 static void write_file(const char *text)
 {
 	char path[96];
@@ -435,6 +573,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(users, start_daemon, stop_daemon),
 		cmocka_unit_test_setup_teardown(sessions_and_kick, start_daemon, stop_daemon),
 		cmocka_unit_test_setup_teardown(status, start_daemon, stop_daemon),
+		cmocka_unit_test_setup_teardown(gate_holes, start_daemon, stop_daemon),
+		cmocka_unit_test_setup_teardown(gate_drain_and_drops, start_daemon, stop_daemon),
+		cmocka_unit_test_setup_teardown(gate_trace, start_daemon, stop_daemon),
+		cmocka_unit_test(gate_usage),
 		cmocka_unit_test(check),
 	};
 
