@@ -1,0 +1,350 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's side of a running gate: walnut gate, metrics and --check. Needs root; makes namespaces and a bpf file system of its own."""
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+NAMES = [
+    "a hole that the operator opens lets traffic through",
+    "list and show tell of it",
+    "a tagged UDP hole has a key, which no list tells",
+    "refusals are one line and status 1",
+    "drops counts what was dropped",
+    "trace shows dropped packets with their reason, and no others",
+    "an interrupted trace makes room for the next",
+    "metrics over loopback agree",
+    "drain refuses new holes and keeps old ones",
+    "drain outlives a restart and its flow does too",
+    "drain off grants again",
+    "close ends the flow",
+]
+
+if os.geteuid() != 0:
+    print(f"1..{len(NAMES)}")
+    for i, name in enumerate(NAMES):
+        print(f"ok {i + 1} - {name} # SKIP needs root")
+    sys.exit(0)
+if "WALNUT_TEST_MOUNTS" not in os.environ:
+    os.environ["WALNUT_TEST_MOUNTS"] = "1"
+    os.execvp("unshare", ["unshare", "--mount", sys.executable, os.path.abspath(__file__)])
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("WALNUT_BUILD", os.path.join(ROOT, "build"))
+GATE = os.path.join(BUILD, "src/gate/walnut-gate")
+WALNUT = os.path.join(BUILD, "src/console/walnut")
+TAG = f"t-gateop-{os.getpid()}"
+SERVICE = "198.18.100.2:7"
+METRICS = "127.0.0.1:9443"
+
+
+def sh(*argv, check=True, **kw):
+    return subprocess.run(argv, check=check, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, **kw)
+
+
+def within(seconds, condition):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    return condition()
+
+
+def at(host, *argv):
+    """A command line that runs in the host's network but sees our mounts (ip netns exec would hide the bpf file system)."""
+    return ["nsenter", f"--net=/run/netns/{TAG}-{host}", *argv]
+
+
+class Failure(Exception):
+    pass
+
+
+def need(condition, what=""):
+    if not condition:
+        raise Failure(what)
+
+
+class Bench:
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="walnut-gate-")
+        self.bpf = os.path.join(self.dir, "bpf")
+        self.keys = os.path.join(self.dir, "keys")
+        self.socket = os.path.join(self.dir, "gate.sock")
+        self.file = os.path.join(self.dir, "gate.yaml")
+        self.gate = None
+        self.extra = []
+
+    def network(self):
+        sh("mount", "--make-rprivate", "/")
+        os.mkdir(self.bpf)
+        sh("mount", "-t", "bpf", "bpf", self.bpf)
+        for host in ("gate", "in", "out"):
+            sh("ip", "netns", "add", f"{TAG}-{host}")
+            sh(*at(host, "ip", "link", "set", "lo", "up"))
+        for host, dev, peer, near, far in (("out", "wan", "eth0", "198.18.3.2/24", "198.18.3.1/24"),
+                                           ("in", "lan", "eth0", "198.18.100.1/24", "198.18.100.2/24")):
+            sh("ip", "-n", f"{TAG}-gate", "link", "add", dev, "type", "veth", "peer", "name", peer, "netns", f"{TAG}-{host}")
+            sh("ip", "-n", f"{TAG}-gate", "addr", "add", near, "dev", dev)
+            sh("ip", "-n", f"{TAG}-gate", "link", "set", dev, "up")
+            sh("ip", "-n", f"{TAG}-{host}", "addr", "add", far, "dev", peer)
+            sh("ip", "-n", f"{TAG}-{host}", "link", "set", peer, "up")
+            for where, name in (("gate", dev), (host, peer)):
+                sh(*at(where, "ethtool", "-K", name, "tx", "off", "gro", "on"))
+        sh("ip", "-n", f"{TAG}-in", "route", "add", "default", "via", "198.18.100.1")
+        sh("ip", "-n", f"{TAG}-gate", "route", "add", "default", "via", "198.18.3.1")
+        sh(*at("gate", "sysctl", "-qw", "net.ipv4.ip_forward=0"))
+
+    def config(self):
+        sh(WALNUT, "keys", "init", "gate", self.keys)
+        out = sh(WALNUT, "keys", "init", "agent", self.keys).stdout
+        pin = re.search(r"sha256:[\w-]{43}", out).group(0)
+        with open(self.file, "w", encoding="ascii") as f:
+            f.write("outside: { interface: wan, addresses: [198.18.3.2] }\ninside: { interface: lan }\n"
+                    f"control: 198.18.100.1:7443\nkeys: {self.keys}\nsocket: {self.socket}\nstate: {self.bpf}/walnut\n"
+                    f"metrics: {METRICS}\ntenants:\n"
+                    f"  - {{ name: example.org, agent_pin: \"{pin}\", prefixes: [198.18.100.0/24], holes: 100 }}\n")
+
+    def start(self):
+        log = open(os.path.join(self.dir, "gate.log"), "a+", encoding="utf-8")
+        log.seek(0, os.SEEK_END)
+        begin = log.tell()
+        self.gate = subprocess.Popen(at("gate", GATE, "--config", self.file), stdout=log, stderr=log)
+
+        def ready():
+            log.seek(begin)
+            text = log.read()
+            need(self.gate.poll() is None, "walnut-gate ended: " + text)
+            return "ready" in text
+        need(within(20, ready), "walnut-gate is not ready")
+
+    def argv(self, *words):
+        return [WALNUT, "gate", *words, "--socket", self.socket]
+
+    def op(self, *words, status=0):
+        r = sh(*self.argv(*words), check=False)
+        need(r.returncode == status, f"walnut gate {' '.join(words)}: {r.returncode} {r.stdout} {r.stderr}")
+        return r
+
+    def json(self, *words):
+        return json.loads(self.op(*words, "--json").stdout)
+
+    def spawn(self, host, code, *words):
+        p = subprocess.Popen(at(host, sys.executable, "-c", code, *words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.extra.append(p)
+        return p
+
+    def close(self):
+        for p in [self.gate] + self.extra:
+            if p is not None and p.poll() is None:
+                p.kill()
+                p.wait()
+        for host in ("gate", "in", "out"):
+            sh("ip", "netns", "del", f"{TAG}-{host}", check=False)
+        sh("umount", self.bpf, check=False)
+        sh("rm", "-rf", self.dir, check=False)
+
+
+ECHO = """
+import socket
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("198.18.100.2", 7)); s.listen()
+print("up", flush=True)
+while True:
+    c, _ = s.accept()
+    while True:
+        d = c.recv(4096)
+        if not d: break
+        c.sendall(d)
+"""
+
+# Connects, then sends each line of its input and prints what comes back within two seconds.
+TALK = """
+import socket, sys
+host, port = sys.argv[1].split(":")
+s = socket.create_connection((host, int(port)), timeout=5)
+s.settimeout(2)
+print("up", flush=True)
+for line in sys.stdin:
+    s.sendall(line.encode()); got = b""
+    try:
+        while len(got) < len(line): got += s.recv(4096)
+    except TimeoutError:
+        got = b"silence\\n"
+    print(got.decode(), end="", flush=True)
+"""
+
+# N datagrams from source port PORT to HOST:PORT.
+SEND = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("198.18.3.1", int(sys.argv[1])))
+host, port = sys.argv[2].split(":")
+for i in range(int(sys.argv[3])): s.sendto(b"unmistakable payload", (host, int(port)))
+"""
+
+SCRAPE = """
+import urllib.request, sys
+print(urllib.request.urlopen("http://" + sys.argv[1] + "/metrics", timeout=5).read().decode(), end="")
+"""
+
+
+def send(source, target, n):
+    sh(*at("out", sys.executable, "-c", SEND, str(source), target, str(n)))
+
+
+def tests(b):
+    """A generator: each step yields when it has passed."""
+    b.start()
+    echo = b.spawn("in", ECHO)
+    need(echo.stdout.readline() == "up\n")
+    out = b.op("open", "tcp", SERVICE, "198.18.3.1", "--lifetime", "600", "--user", "carol", "--idle", "300").stdout
+    hole, public = re.fullmatch(r"hole (\d+) at (198\.18\.3\.2:\d+)\n", out).groups()
+    talk = b.spawn("out", TALK, public)
+    need(talk.stdout.readline() == "up\n", f"no connection; drops {b.json('drops')}")
+
+    def flows(word):
+        talk.stdin.write(word + "\n")
+        talk.stdin.flush()
+        return talk.stdout.readline() == word + "\n"
+    need(flows("one"))
+    yield
+
+    holes = b.json("list")["holes"]
+    need(len(holes) == 1 and holes[0]["hole"] == int(hole) and holes[0]["user"] == "carol", str(holes))
+    need(holes[0]["tenant"] == "example.org" and holes[0]["inside"] == SERVICE and holes[0]["public"] == public, str(holes))
+    need("carol" in b.op("list").stdout)
+    shown = b.json("show", hole)["hole"]
+    need(shown["packets"] > 2 and shown["bytes"] > 100 and shown["remote"].startswith("198.18.3.1:"), str(shown))
+    need(shown["remote"] != "198.18.3.1:0", "bound by its handshake")
+    need(public in b.op("show", hole).stdout)
+    yield
+
+    out = b.op("open", "udp", "198.18.100.2:53", "any").stdout
+    tagged, key = re.fullmatch(r"hole (\d+) at 198\.18\.3\.2:\d+\nkey ([\w-]{22})\n", out).groups()
+    for words in (["list", "--json"], ["show", tagged], ["show", tagged, "--json"], ["counters"]):
+        need(key not in b.op(*words).stdout, str(words))
+    with open(os.path.join(b.dir, "gate.log"), encoding="utf-8") as f:
+        need(key not in f.read(), "the key is in the log")
+    b.op("close", tagged)
+    yield
+
+    for words in (["open", "tcp", "198.18.101.2:22", "198.18.3.1"], ["close", tagged], ["show", tagged],
+                  ["open", "tcp", SERVICE, "198.18.3.1", "--tenant", "example.net"],
+                  ["open", "udp", SERVICE, "198.18.3.1", "--no-tag"], ["trace", "--reason", "nonsense"]):
+        r = b.op(*words, status=1)
+        need(len(r.stderr.splitlines()) == 1 and r.stdout == "", r.stdout + r.stderr)
+    yield
+
+    before = b.json("drops")["no_hole"]
+    send(4000, "198.18.3.2:9", 25)
+    need(b.json("drops")["no_hole"] == before + 25, str(b.json("drops")))
+    need(re.search(rf"^no_hole +{before + 25}$", b.op("drops").stdout, re.M))
+    need(re.search(rf"^no_hole +{before + 25} +0$", b.op("drops", "--watch", "--count", "2").stdout, re.M))
+    yield
+
+    def traced(*words, count):
+        """What a trace says of packets that are dropped while it runs."""
+        p = subprocess.Popen(b.argv("trace", "--json", "--count", str(count), *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        b.extra.append(p)
+
+        def dropped():
+            send(4001, "198.18.3.2:9", 3)
+            send(4002, "198.18.99.9:9", 1)
+            return p.poll() is not None
+        need(within(10, dropped), "the trace does not end")
+        need(p.returncode == 0, p.stderr.read())
+        return [json.loads(line) for line in p.stdout]
+    sh("ip", "-n", f"{TAG}-out", "route", "add", "198.18.99.0/24", "via", "198.18.3.2")
+    seen = traced("--reason", "no_hole", count=5)
+    need(len(seen) == 5)
+    for s in seen:
+        need((s["reason"], s["interface"], s["protocol"], s["source"], s["source_port"], s["destination"], s["destination_port"],
+              s["length"]) == ("no_hole", "wan", 17, "198.18.3.1", 4001, "198.18.3.2", 9, 62), str(s))
+        need(abs(s["time_ms"] / 1000 - time.time()) < 15, str(s))
+        need("unmistakable" not in json.dumps(s))
+    need({s["reason"] for s in traced("--reason", "not_public", count=2)} == {"not_public"})
+    need({"no_hole", "not_public"} <= {s["reason"] for s in traced(count=40)})
+    yield
+
+    p = subprocess.Popen(b.argv("trace"), stdout=subprocess.PIPE, text=True)
+    b.extra.append(p)
+    need(within(5, lambda: send(4003, "198.18.3.2:9", 1) or select.select([p.stdout], [], [], 0)[0]), "no sample")
+    need("another trace" in b.op("trace", "--count", "1", status=1).stderr)
+    p.send_signal(signal.SIGINT)
+    need(p.wait(5) == 0, str(p.returncode))
+    need(re.search(r"^\S+Z no_hole +wan udp 198\.18\.3\.1:4003 > 198\.18\.3\.2:9 length 62$", p.stdout.read(), re.M))
+    need(len(traced("--reason", "no_hole", count=1)) == 1)
+    yield
+
+    text = sh(*at("gate", sys.executable, "-c", SCRAPE, METRICS)).stdout
+    value = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    need(int(value['walnut_gate_packets_total{reason="no_hole",verdict="drop"}']) == b.json("drops")["no_hole"], text)
+    need(int(value['walnut_gate_packets_total{reason="hole_in",verdict="pass"}']) > 0, text)
+    need(value["walnut_gate_holes"] == "1" and value["walnut_gate_draining"] == "0", text)
+    need(value['walnut_gate_events_total{event="hole_bound"}'] == "1", text)
+    for host in ("in", "out"):
+        need(sh(*at(host, sys.executable, "-c", SCRAPE, "198.18.3.2:9443"), check=False).returncode != 0, "reached from " + host)
+    yield
+
+    b.op("drain")
+    r = b.op("open", "tcp", SERVICE, "198.18.3.1", status=1)
+    need("drain" in r.stderr, r.stderr)
+    need(b.json("counters")["draining"] is True and flows("two"))
+    yield
+
+    b.gate.send_signal(signal.SIGTERM)
+    need(b.gate.wait(5) == 0)
+    b.start()
+    need("drain" in b.op("open", "tcp", SERVICE, "198.18.3.1", status=1).stderr)
+    need(b.json("counters")["draining"] is True and len(b.json("list")["holes"]) == 1 and flows("three"))
+    yield
+
+    b.op("drain", "off")
+    out = b.op("open", "tcp", SERVICE, "198.18.3.1").stdout
+    need(out.startswith("hole "), out)
+    yield
+
+    b.op("close", hole)
+    need(not flows("four"), "it flows on")
+    need([h["hole"] for h in b.json("list")["holes"]] == [int(out.split()[1])])
+    yield
+
+
+def main():
+    failed = done = 0
+    print(f"1..{len(NAMES)}", flush=True)
+    b = Bench()
+    try:
+        b.network()
+        b.config()
+        steps = tests(b)
+        for done, name in enumerate(NAMES, 1):
+            next(steps)
+            print(f"ok {done} - {name}", flush=True)
+    except (Failure, subprocess.SubprocessError, OSError, ValueError, KeyError, AttributeError) as e:
+        done = max(done, 1)
+        print(f"not ok {done} - {NAMES[done - 1]}", flush=True)
+        print("# " + f"{type(e).__name__}: {e} {getattr(e, 'stderr', '') or ''}".replace("\n", "\n# "), flush=True)
+        try:
+            with open(os.path.join(b.dir, "gate.log"), encoding="utf-8") as f:
+                print("# " + "\n# ".join(f.read().splitlines()[-20:]), flush=True)
+        except OSError:
+            pass
+        failed = 1
+        # What comes after stands on it.
+        for i in range(done, len(NAMES)):
+            print(f"not ok {i + 1} - {NAMES[i]}", flush=True)
+    finally:
+        b.close()
+    return failed
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    sys.exit(main())
