@@ -51,6 +51,10 @@ static int create_link(struct gate_dp *dp, int side, const char *path)
 			wn_err("%s.interface: %s holds another XDP program; ip link set dev %s xdp off", key, name, name);
 		else if (generic)
 			wn_err("%s.interface: %s takes no XDP program: %s", key, name, strerror(-rc));
+		else if (dp->cfg.mode == GATE_MODE_NATIVE)
+			wn_err("mode: native, and the driver of %s takes no program (%s); check its MTU, queues and driver, or let it be "
+			       "auto",
+			       name, strerror(-rc));
 		else {
 			wn_warn("%s.interface: the driver of %s takes no program (%s): both interfaces use the slower generic mode; check "
 				"its MTU and driver",
@@ -79,6 +83,16 @@ int gate_links_attach(struct gate_dp *dp)
 	}
 	if (link[GATE_OUTSIDE] < 0 && link[GATE_INSIDE] < 0)
 		dp->meta->generic = 0; /* other interfaces, perhaps better ones */
+	if (dp->cfg.mode != GATE_MODE_AUTO && dp->meta->generic != (dp->cfg.mode == GATE_MODE_GENERIC)) {
+		/* A link cannot change its mode. Between the old and the new one nothing passes. */
+		for (int side = 0; side < GATE_SIDES; side++) {
+			if (link[side] >= 0)
+				close(link[side]);
+			link[side] = -1;
+			unlink(path[side]);
+		}
+		dp->meta->generic = dp->cfg.mode == GATE_MODE_GENERIC;
+	}
 	/* Outside first: nothing is let out before answers find their way in. */
 	for (int side = 0; side < GATE_SIDES; side++) {
 		if (rc == 0)
@@ -86,7 +100,7 @@ int gate_links_attach(struct gate_dp *dp)
 		else if (link[side] >= 0)
 			close(link[side]);
 	}
-	if (rc != -EOPNOTSUPP || dp->meta->generic)
+	if (rc != -EOPNOTSUPP || dp->meta->generic || dp->cfg.mode != GATE_MODE_AUTO)
 		return rc;
 	dp->meta->generic = 1;
 	for (int side = 0; side < GATE_SIDES; side++)

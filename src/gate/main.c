@@ -23,6 +23,7 @@
 #include "gate/config.h"
 #include "gate/control.h"
 #include "gate/dataplane.h"
+#include "gate/precheck.h"
 #include "gate/writer.h"
 
 #define CONFIG      "/etc/walnut/gate.yaml"
@@ -65,6 +66,30 @@ static int check_keys(const struct gate_config *cfg)
 
 	if (rc == 0)
 		peer_identity_free(id);
+	return rc;
+}
+
+static void say_finding(enum gate_finding kind, const char *key, const char *text, void *arg)
+{
+	const char *file = arg;
+
+	if (kind == GATE_FINDING_WRONG)
+		wn_config_bad(file, key, "%s", text);
+	else
+		printf("%s: %s: note: %s\n", file, key, text);
+}
+
+/* --check: everything that is wrong, not only the first. */
+static int check_all(const char *file, const struct gate_config *cfg)
+{
+	int rc = 0;
+
+	if (gate_precheck(cfg, say_finding, (void *)(uintptr_t)file) > 0)
+		rc = -EINVAL;
+	if (getpwnam(cfg->user) == NULL)
+		rc = wn_config_bad(file, "user", "there is no user \"%s\" here; must be one without rights, such as nobody", cfg->user);
+	if (check_keys(cfg) < 0)
+		rc = -EINVAL;
 	return rc;
 }
 
@@ -274,7 +299,7 @@ int main(int argc, char **argv)
 	wn_secret_named_by(file, "keys");
 	if (take_away)
 		return gate_dp_remove(&cfg) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-	if (check_machine(file, &cfg) < 0 || (check && check_keys(&cfg) < 0))
+	if (check ? check_all(file, &cfg) < 0 : check_machine(file, &cfg) < 0)
 		return EXIT_FILE;
 	if (check) {
 		printf("%s: good\n", file);

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gate/precheck.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <linux/magic.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "gate/ifquery.h"
+
+#ifndef BPF_FS_MAGIC
+#define BPF_FS_MAGIC 0xcafe4a11
+#endif
+
+#define PAGE_MTU 3500 /* a frame of one page with XDP's headroom; beyond it drivers want programs of another kind */
+
+struct report {
+	const struct gate_config *cfg;
+	void (*say)(enum gate_finding kind, const char *key, const char *text, void *arg);
+	void *arg;
+	unsigned wrong;
+};
+
+__attribute__((format(printf, 4, 5))) static void say(struct report *r, enum gate_finding kind, const char *key, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	r->say(kind, key, text, r->arg);
+	if (kind == GATE_FINDING_WRONG)
+		r->wrong++;
+}
+
+/* Whether a switch of the kernel is on. */
+static bool is_set(const char *path)
+{
+	char c = '0';
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	if (read(fd, &c, 1) != 1)
+		c = '0';
+	close(fd);
+	return c != '0';
+}
+
+static bool is_pinned(const struct gate_config *cfg, const char *name)
+{
+	char path[320];
+
+	snprintf(path, sizeof(path), "%s/%s", cfg->state, name);
+	return access(path, F_OK) == 0;
+}
+
+/* The other end of a veth pair: frames come from it as they would from a wire, if it is told to finish them. */
+static void check_peer(struct report *r, const char *key, const char *name, const struct gate_if *i)
+{
+	char peer[IF_NAMESIZE];
+
+	if (i->peer_elsewhere || if_indextoname(i->peer, peer) == NULL) {
+		say(r, GATE_FINDING_NOTE, key,
+		    "the other end of %s is in another namespace and cannot be looked at from here; whatever sends towards %s there must "
+		    "finish its checksums: ethtool -K DEVICE tx off (also on boxes that forward), gro on, MTU at most %d",
+		    name, name, PAGE_MTU);
+		return;
+	}
+	if (gate_if_offload(peer, GATE_OFFLOAD_TX_CHECKSUM) == 1)
+		say(r, GATE_FINDING_WRONG, key, "its other end %s leaves checksums unfinished and XDP passes them on: ethtool -K %s tx off",
+		    peer, peer);
+	if (gate_if_offload(peer, GATE_OFFLOAD_GRO) == 0)
+		say(r, GATE_FINDING_NOTE, key,
+		    "its other end %s has GRO off: frames that are sent to it vanish unless it has an XDP program; "
+		    "ethtool -K %s gro on",
+		    peer, peer);
+}
+
+static void check_xdp(struct report *r, const char *key, const char *name, const struct gate_if *i)
+{
+	const bool veth = strcmp(i->kind, "veth") == 0, native = r->cfg->mode == GATE_MODE_NATIVE;
+	const enum gate_finding kind = native ? GATE_FINDING_WRONG : GATE_FINDING_NOTE;
+	uint64_t can;
+
+	if (r->cfg->mode == GATE_MODE_GENERIC)
+		return;
+	if (i->mtu > PAGE_MTU)
+		say(r, kind, key,
+		    "the MTU of %s is %u: most drivers refuse a native program above %d; ip link set %s mtu %d, or mode: generic", name,
+		    i->mtu, PAGE_MTU, name, PAGE_MTU < 1500 ? PAGE_MTU : 1500);
+	if (gate_if_xdp(i->ifindex, &can) < 0) {
+		say(r, GATE_FINDING_NOTE, key, "this kernel does not tell whether %s takes native programs; the start will show", name);
+		return;
+	}
+	if ((can & (GATE_XDP_BASIC | GATE_XDP_REDIRECT)) != (GATE_XDP_BASIC | GATE_XDP_REDIRECT))
+		say(r, kind, key, "the driver of %s takes no native program%s%s", name,
+		    native ? "; let mode be auto or generic" : ": both interfaces will use the slower generic mode",
+		    veth ? " (the other end may have no more transmit queues than this one has receive queues)" : "");
+	else if (veth && (can & GATE_XDP_XMIT) == 0)
+		say(r, GATE_FINDING_WRONG, key,
+		    "frames sent through %s would vanish: its other end has neither GRO nor an XDP program; there: ethtool -K DEVICE gro "
+		    "on",
+		    name);
+}
+
+/* \return its index, or 0. */
+static uint32_t check_interface(struct report *r, const char *key, const char *name, const char *link)
+{
+	char path[96];
+	struct gate_if i;
+	int rc = gate_if_query(name, &i);
+
+	if (rc == -ENODEV) {
+		say(r, GATE_FINDING_WRONG, key, "there is no interface \"%s\" here; `ip link` lists those there are", name);
+		return 0;
+	}
+	if (rc < 0) {
+		say(r, GATE_FINDING_NOTE, key, "%s cannot be looked at: %s", name, strerror(-rc));
+		return 0;
+	}
+	if (!i.ethernet) {
+		say(r, GATE_FINDING_WRONG, key, "%s is not an Ethernet interface; the gate needs one", name);
+		return i.ifindex;
+	}
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/forwarding", name);
+	if (is_set(path))
+		say(r, GATE_FINDING_WRONG, key,
+		    "the kernel forwards what %s receives, around the gate; sysctl -w net.ipv4.conf.%s.forwarding=0", name, name);
+	if (!i.up)
+		say(r, GATE_FINDING_NOTE, key, "%s is down; ip link set %s up", name, name);
+	if (i.has_program && !is_pinned(r->cfg, link))
+		say(r, GATE_FINDING_WRONG, key, "%s holds another XDP program; ip link set dev %s xdp off", name, name);
+	check_xdp(r, key, name, &i);
+	if (strcmp(i.kind, "veth") == 0)
+		check_peer(r, key, name, &i);
+	return i.ifindex;
+}
+
+static void check_state(struct report *r)
+{
+	char dir[sizeof(r->cfg->state)], *slash;
+	struct statfs fs;
+
+	snprintf(dir, sizeof(dir), "%s", r->cfg->state);
+	while (statfs(dir, &fs) < 0) {
+		slash = strrchr(dir, '/');
+		if (errno != ENOENT || slash == NULL || slash == dir) {
+			say(r, GATE_FINDING_WRONG, "state", "%s: %s", r->cfg->state, strerror(errno));
+			return;
+		}
+		*slash = '\0';
+	}
+	if ((unsigned long)fs.f_type != BPF_FS_MAGIC)
+		say(r, GATE_FINDING_WRONG, "state", "%s is not on a bpf file system; mount -t bpf bpf /sys/fs/bpf, and let it stand below",
+		    r->cfg->state);
+}
+
+static void check_control(struct report *r)
+{
+	char text[WN_ADDR_STR];
+	struct ifaddrs *all, *a;
+	struct sockaddr_storage ss;
+	struct wn_addr have;
+	bool found = false, inside = false;
+
+	if (getifaddrs(&all) < 0)
+		return;
+	for (a = all; a != NULL; a = a->ifa_next) {
+		if (a->ifa_addr == NULL || a->ifa_addr->sa_family != AF_INET)
+			continue;
+		memset(&ss, 0, sizeof(ss));
+		memcpy(&ss, a->ifa_addr, sizeof(struct sockaddr_in));
+		wn_addr_from_sockaddr(&have, &ss);
+		if (!wn_ip_eq(&have, &r->cfg->control))
+			continue;
+		found = true;
+		inside = inside || strcmp(a->ifa_name, r->cfg->inside) == 0;
+	}
+	freeifaddrs(all);
+	if (!found)
+		say(r, GATE_FINDING_WRONG, "control", "no interface here has the address %s; ip addr add it to %s",
+		    wn_ip_str(&r->cfg->control, text), r->cfg->inside);
+	else if (!inside)
+		say(r, GATE_FINDING_NOTE, "control", "%s is an address of another interface than %s; agents reach it through %s only",
+		    wn_ip_str(&r->cfg->control, text), r->cfg->inside, r->cfg->inside);
+}
+
+unsigned gate_precheck(const struct gate_config *cfg, void (*say_it)(enum gate_finding kind, const char *key, const char *text, void *arg),
+		       void *arg)
+{
+	struct report r = {.cfg = cfg, .say = say_it, .arg = arg};
+	uint32_t outside, inside;
+
+	outside = check_interface(&r, "outside.interface", cfg->outside, "link_outside");
+	inside = check_interface(&r, "inside.interface", cfg->inside, "link_inside");
+	if (outside != 0 && outside == inside)
+		say(&r, GATE_FINDING_WRONG, "inside.interface", "%s is the outside one too; the gate stands between two", cfg->inside);
+	if (is_set("/proc/sys/net/ipv4/ip_forward"))
+		say(&r, GATE_FINDING_WRONG, "inside.interface",
+		    "net.ipv4.ip_forward is 1: without the gate's program the kernel would forward everything; sysctl -w "
+		    "net.ipv4.ip_forward=0");
+	if (inside != 0)
+		check_control(&r);
+	check_state(&r);
+	return r.wrong;
+}
