@@ -59,10 +59,46 @@ static void take_text(const struct nlattr *a, char *out, size_t cap)
 	snprintf(out, cap, "%.*s", (int)mnl_attr_get_payload_len(a), mnl_attr_get_str(a));
 }
 
+static int on_kind(const struct nlattr *a, void *arg)
+{
+	if (mnl_attr_get_type(a) == IFLA_INFO_KIND)
+		take_text(a, ((struct gate_if *)arg)->kind, sizeof(((struct gate_if *)arg)->kind));
+	return MNL_CB_OK;
+}
+
+static int on_xdp(const struct nlattr *a, void *arg)
+{
+	if (mnl_attr_get_type(a) == IFLA_XDP_ATTACHED)
+		((struct gate_if *)arg)->has_program = mnl_attr_get_u8(a) != XDP_ATTACHED_NONE;
+	return MNL_CB_OK;
+}
+
+static int on_link_attr(const struct nlattr *a, void *arg)
+{
+	struct gate_if *out = arg;
+
+	switch (mnl_attr_get_type(a)) {
+	case IFLA_MTU:
+		out->mtu = mnl_attr_get_u32(a);
+		return MNL_CB_OK;
+	case IFLA_LINK:
+		out->peer = mnl_attr_get_u32(a);
+		return MNL_CB_OK;
+	case IFLA_LINK_NETNSID:
+		out->peer_elsewhere = true;
+		return MNL_CB_OK;
+	case IFLA_LINKINFO:
+		return mnl_attr_parse_nested(a, on_kind, out);
+	case IFLA_XDP:
+		return mnl_attr_parse_nested(a, on_xdp, out);
+	default:
+		return MNL_CB_OK;
+	}
+}
+
 static int on_link(const struct nlmsghdr *h, void *arg)
 {
 	const struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
-	const struct nlattr *a, *b;
 	struct gate_if *out = arg;
 
 	if (h->nlmsg_type != RTM_NEWLINK)
@@ -70,31 +106,7 @@ static int on_link(const struct nlmsghdr *h, void *arg)
 	out->ifindex = (uint32_t)m->ifi_index;
 	out->ethernet = m->ifi_type == ARPHRD_ETHER;
 	out->up = (m->ifi_flags & IFF_UP) != 0;
-	mnl_attr_for_each(a, h, sizeof(*m))
-	{
-		switch (mnl_attr_get_type(a)) {
-		case IFLA_MTU:
-			out->mtu = mnl_attr_get_u32(a);
-			break;
-		case IFLA_LINK:
-			out->peer = mnl_attr_get_u32(a);
-			break;
-		case IFLA_LINK_NETNSID:
-			out->peer_elsewhere = true;
-			break;
-		case IFLA_LINKINFO:
-			mnl_attr_for_each_nested(b, a) if (mnl_attr_get_type(b) == IFLA_INFO_KIND)
-				take_text(b, out->kind, sizeof(out->kind));
-			break;
-		case IFLA_XDP:
-			mnl_attr_for_each_nested(b, a) if (mnl_attr_get_type(b) == IFLA_XDP_ATTACHED) out->has_program =
-				mnl_attr_get_u8(b) != XDP_ATTACHED_NONE;
-			break;
-		default:
-			break;
-		}
-	}
-	return MNL_CB_OK;
+	return mnl_attr_parse(h, sizeof(*m), on_link_attr, out);
 }
 
 int gate_if_query(const char *name, struct gate_if *out)
@@ -115,22 +127,28 @@ int gate_if_query(const char *name, struct gate_if *out)
 	return rc == 0 && out->ifindex == 0 ? -ENODEV : rc;
 }
 
+static int on_family_attr(const struct nlattr *a, void *arg)
+{
+	if (mnl_attr_get_type(a) == CTRL_ATTR_FAMILY_ID)
+		*(uint16_t *)arg = mnl_attr_get_u16(a);
+	return MNL_CB_OK;
+}
+
 static int on_family(const struct nlmsghdr *h, void *arg)
 {
-	const struct nlattr *a;
+	return mnl_attr_parse(h, sizeof(struct genlmsghdr), on_family_attr, arg);
+}
 
-	mnl_attr_for_each(a, h, sizeof(struct genlmsghdr)) if (mnl_attr_get_type(a) == CTRL_ATTR_FAMILY_ID) * (uint16_t *)arg =
-		mnl_attr_get_u16(a);
+static int on_features_attr(const struct nlattr *a, void *arg)
+{
+	if (mnl_attr_get_type(a) == NETDEV_ATTR_XDP)
+		*(uint64_t *)arg = mnl_attr_get_u64(a);
 	return MNL_CB_OK;
 }
 
 static int on_features(const struct nlmsghdr *h, void *arg)
 {
-	const struct nlattr *a;
-
-	mnl_attr_for_each(a, h, sizeof(struct genlmsghdr)) if (mnl_attr_get_type(a) == NETDEV_ATTR_XDP) * (uint64_t *)arg =
-		mnl_attr_get_u64(a);
-	return MNL_CB_OK;
+	return mnl_attr_parse(h, sizeof(struct genlmsghdr), on_features_attr, arg);
 }
 
 static struct nlmsghdr *general(char *buf, uint16_t family, uint8_t command)
@@ -162,9 +180,9 @@ int gate_if_xdp(uint32_t ifindex, uint64_t *features)
 	return question(NETLINK_GENERIC, h, on_features, features);
 }
 
-int gate_if_offload(const char *name, enum gate_offload what)
+int gate_if_tx_checksum(const char *name)
 {
-	struct ethtool_value v = {.cmd = what == GATE_OFFLOAD_GRO ? ETHTOOL_GGRO : ETHTOOL_GTXCSUM};
+	struct ethtool_value v = {.cmd = ETHTOOL_GTXCSUM};
 	struct ifreq r;
 	int rc, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 

@@ -24,7 +24,5 @@ enum { GATE_XDP_BASIC = 1, GATE_XDP_REDIRECT = 2, GATE_XDP_XMIT = 4 };
 /** What the driver can do with XDP (GATE_XDP_x). \return 0; -ENOENT when this kernel does not tell (before 6.3); or negative errno. */
 int gate_if_xdp(uint32_t ifindex, uint64_t *features);
 
-enum gate_offload { GATE_OFFLOAD_TX_CHECKSUM, GATE_OFFLOAD_GRO };
-
-/** \return 1 on, 0 off, or negative errno. */
-int gate_if_offload(const char *name, enum gate_offload what);
+/** Whether it lets hardware, or on a veth nobody, finish the checksums of what it sends. \return 1, 0, or negative errno. */
+int gate_if_tx_checksum(const char *name);

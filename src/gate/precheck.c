@@ -62,25 +62,25 @@ static bool is_pinned(const struct gate_config *cfg, const char *name)
 	return access(path, F_OK) == 0;
 }
 
-/* The other end of a veth pair: frames come from it as they would from a wire, if it is told to finish them. */
+/* The other end's name, when it is in our namespace. */
+static const char *peer_of(const struct gate_if *i, char name[static IF_NAMESIZE])
+{
+	return !i->peer_elsewhere && if_indextoname(i->peer, name) != NULL ? name : NULL;
+}
+
+/* A veth pair: frames come from the other end as they would from a wire, if it is told to finish them. */
 static void check_peer(struct report *r, const char *key, const char *name, const struct gate_if *i)
 {
-	char peer[IF_NAMESIZE];
+	char buf[IF_NAMESIZE];
+	const char *peer = peer_of(i, buf);
 
-	if (i->peer_elsewhere || if_indextoname(i->peer, peer) == NULL) {
+	if (peer == NULL)
 		say(r, GATE_FINDING_NOTE, key,
 		    "the other end of %s is in another namespace and cannot be looked at from here; whatever sends towards %s there must "
 		    "finish its checksums: ethtool -K DEVICE tx off (also on boxes that forward), gro on, MTU at most %d",
 		    name, name, PAGE_MTU);
-		return;
-	}
-	if (gate_if_offload(peer, GATE_OFFLOAD_TX_CHECKSUM) == 1)
+	else if (gate_if_tx_checksum(peer) == 1)
 		say(r, GATE_FINDING_WRONG, key, "its other end %s leaves checksums unfinished and XDP passes them on: ethtool -K %s tx off",
-		    peer, peer);
-	if (gate_if_offload(peer, GATE_OFFLOAD_GRO) == 0)
-		say(r, GATE_FINDING_NOTE, key,
-		    "its other end %s has GRO off: frames that are sent to it vanish unless it has an XDP program; "
-		    "ethtool -K %s gro on",
 		    peer, peer);
 }
 
@@ -88,27 +88,26 @@ static void check_xdp(struct report *r, const char *key, const char *name, const
 {
 	const bool veth = strcmp(i->kind, "veth") == 0, native = r->cfg->mode == GATE_MODE_NATIVE;
 	const enum gate_finding kind = native ? GATE_FINDING_WRONG : GATE_FINDING_NOTE;
+	char buf[IF_NAMESIZE];
+	const char *peer = veth ? peer_of(i, buf) : NULL;
 	uint64_t can;
 
 	if (r->cfg->mode == GATE_MODE_GENERIC)
 		return;
 	if (i->mtu > PAGE_MTU)
 		say(r, kind, key,
-		    "the MTU of %s is %u: most drivers refuse a native program above %d; ip link set %s mtu %d, or mode: generic", name,
-		    i->mtu, PAGE_MTU, name, PAGE_MTU < 1500 ? PAGE_MTU : 1500);
-	if (gate_if_xdp(i->ifindex, &can) < 0) {
+		    "the MTU of %s is %u: most drivers refuse a native program above %d; ip link set %s mtu 1500, or mode: generic", name,
+		    i->mtu, PAGE_MTU, name);
+	if (gate_if_xdp(i->ifindex, &can) < 0)
 		say(r, GATE_FINDING_NOTE, key, "this kernel does not tell whether %s takes native programs; the start will show", name);
-		return;
-	}
-	if ((can & (GATE_XDP_BASIC | GATE_XDP_REDIRECT)) != (GATE_XDP_BASIC | GATE_XDP_REDIRECT))
+	else if ((can & (GATE_XDP_BASIC | GATE_XDP_REDIRECT)) != (GATE_XDP_BASIC | GATE_XDP_REDIRECT))
 		say(r, kind, key, "the driver of %s takes no native program%s%s", name,
 		    native ? "; let mode be auto or generic" : ": both interfaces will use the slower generic mode",
 		    veth ? " (the other end may have no more transmit queues than this one has receive queues)" : "");
 	else if (veth && (can & GATE_XDP_XMIT) == 0)
 		say(r, GATE_FINDING_WRONG, key,
-		    "frames sent through %s would vanish: its other end has neither GRO nor an XDP program; there: ethtool -K DEVICE gro "
-		    "on",
-		    name);
+		    "frames sent through %s would vanish: its other end has neither GRO nor an XDP program; ethtool -K %s gro on%s", name,
+		    peer != NULL ? peer : "DEVICE", peer != NULL ? "" : " over there");
 }
 
 /* \return its index, or 0. */

@@ -65,6 +65,8 @@ static void a_whole_file(void **state)
 			      "flows: 100\n"
 			      "mappings: 200\n"
 			      "holes: 300\n"
+			      "metrics: 127.0.0.1:9443\n"
+			      "mode: native\n"
 			      "tenants:\n"
 			      "  - { name: example.org, agent_pin: " PIN_A ", prefixes: [198.18.100.0/24, 198.18.102.0/24], holes: 40 }\n"
 			      "  - { name: example.net, agent_pin: " PIN_B ", prefixes: [198.18.101.0/24] }\n",
@@ -85,6 +87,8 @@ static void a_whole_file(void **state)
 	assert_int_equal(c.flows, 100);
 	assert_int_equal(c.mappings, 200);
 	assert_int_equal(c.holes, 300);
+	assert_string_equal(wn_addr_str(&c.metrics, buf), "127.0.0.1:9443");
+	assert_int_equal(c.mode, GATE_MODE_NATIVE);
 	assert_int_equal(c.ntenant, 2);
 	assert_string_equal(c.tenant[0].name, "example.org");
 	assert_int_equal(c.tenant[0].nprefix, 2);
@@ -109,6 +113,8 @@ static void defaults(void **state)
 	assert_string_equal(c.socket, "/run/walnut/gate.sock");
 	assert_string_equal(c.state, "/sys/fs/bpf/walnut");
 	assert_string_equal(c.user, "nobody");
+	assert_int_equal(c.metrics.port, 0);
+	assert_int_equal(c.mode, GATE_MODE_AUTO);
 	assert_int_equal(c.flows, 65536);
 	assert_int_equal(c.mappings, 65536);
 	assert_int_equal(c.holes, 16384);
@@ -147,6 +153,11 @@ static void errors_name_line_and_key(void **state)
 		{HEAD "mappings: 63\n" TENANT, ":5: mappings: ", "is 63"},
 		{HEAD "mappings: many\n" TENANT, ":5: mappings: ", "must be a whole number"},
 		{HEAD "user: root\n" TENANT, ":5: user: ", "without rights"},
+		{HEAD "metrics: 0.0.0.0:9443\n" TENANT, ":5: metrics: ", "no loopback address"},
+		{HEAD "metrics: 198.18.3.2:9443\n" TENANT, ":5: metrics: ", "no loopback address"},
+		{HEAD "metrics: 127.0.0.1\n" TENANT, ":5: metrics: ", "no loopback address"},
+		{HEAD "metrics: 127.0.0.1:0\n" TENANT, ":5: metrics: ", "no loopback address"},
+		{HEAD "mode: offload\n" TENANT, ":5: mode: ", "auto, native or generic"},
 		{HEAD "state: bpf\n" TENANT, ":5: state: ", "no absolute path"},
 		{HEAD "state: /0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
 		      "01234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
