@@ -69,27 +69,41 @@ static int check_keys(const struct gate_config *cfg)
 	return rc;
 }
 
+struct findings {
+	const char *file;
+	FILE *notes;
+};
+
 static void say_finding(enum gate_finding kind, const char *key, const char *text, void *arg)
 {
-	const char *file = arg;
+	const struct findings *f = arg;
 
 	if (kind == GATE_FINDING_WRONG)
-		wn_config_bad(file, key, "%s", text);
+		wn_config_bad(f->file, key, "%s", text);
 	else
-		printf("%s: %s: note: %s\n", file, key, text);
+		fprintf(f->notes, "%s: %s: note: %s\n", f->file, key, text);
 }
 
-/* --check: everything that is wrong, not only the first. */
+/* --check: everything that is wrong, not only the first; notes when nothing is, so that they hide no error. */
 static int check_all(const char *file, const struct gate_config *cfg)
 {
+	struct findings f = {.file = file};
+	char *notes = NULL;
+	size_t n;
 	int rc = 0;
 
-	if (gate_precheck(cfg, say_finding, (void *)(uintptr_t)file) > 0)
+	f.notes = open_memstream(&notes, &n);
+	if (f.notes == NULL)
+		return -ENOMEM;
+	if (gate_precheck(cfg, say_finding, &f) > 0)
 		rc = -EINVAL;
 	if (getpwnam(cfg->user) == NULL)
 		rc = wn_config_bad(file, "user", "there is no user \"%s\" here; must be one without rights, such as nobody", cfg->user);
 	if (check_keys(cfg) < 0)
 		rc = -EINVAL;
+	if (fclose(f.notes) == 0 && rc == 0)
+		fputs(notes, stdout);
+	free(notes);
 	return rc;
 }
 
