@@ -493,15 +493,19 @@ int gate_dp_remove(const struct gate_config *cfg)
 {
 	static const char *const names[] = {"link_outside", "link_inside", "meta",  "ports",    "grants", "infos",
 					    "holes",        "mappings",    "flows", "services", "usage",  "counters"};
+	const unsigned links = GATE_SIDES;
 	char path[320];
 	int rc = 0, lock = gate_state_dir(cfg->state);
 
 	if (lock < 0)
 		return lock;
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		int gone;
+
 		gate_pin_path(cfg, names[i], path, sizeof(path));
-		if (unlink(path) < 0 && errno != ENOENT) {
-			rc = -errno;
+		gone = i < links ? gate_link_remove(path) : unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+		if (gone < 0) {
+			rc = gone;
 			wn_err("state: %s: %s", path, strerror(-rc));
 		}
 	}

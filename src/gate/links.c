@@ -9,6 +9,19 @@
 
 static const char *const link_names[GATE_SIDES] = {"link_outside", "link_inside"};
 
+/* Taken off before it is forgotten: the kernel lets go of a link that nobody holds when it finds the time, and until then the interface is
+ * taken. */
+int gate_link_remove(const char *path)
+{
+	int fd = bpf_obj_get(path);
+
+	if (fd >= 0) {
+		bpf_link_detach(fd);
+		close(fd);
+	}
+	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 /* A link that is pinned and still holds this interface, or -1. */
 static int pinned_link(const char *path, uint32_t ifindex)
 {
@@ -22,7 +35,7 @@ static int pinned_link(const char *path, uint32_t ifindex)
 	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && info.type == BPF_LINK_TYPE_XDP && info.xdp.ifindex == ifindex)
 		return fd;
 	close(fd);
-	unlink(path);
+	gate_link_remove(path);
 	return -1;
 }
 
@@ -89,7 +102,7 @@ int gate_links_attach(struct gate_dp *dp)
 			if (link[side] >= 0)
 				close(link[side]);
 			link[side] = -1;
-			unlink(path[side]);
+			gate_link_remove(path[side]);
 		}
 		dp->meta->generic = dp->cfg.mode == GATE_MODE_GENERIC;
 	}
@@ -104,7 +117,7 @@ int gate_links_attach(struct gate_dp *dp)
 		return rc;
 	dp->meta->generic = 1;
 	for (int side = 0; side < GATE_SIDES; side++)
-		unlink(path[side]);
+		gate_link_remove(path[side]);
 	rc = create_link(dp, GATE_OUTSIDE, path[GATE_OUTSIDE]);
 	return rc != 0 ? rc : create_link(dp, GATE_INSIDE, path[GATE_INSIDE]);
 }

@@ -107,6 +107,14 @@ static int check_all(const char *file, const struct gate_config *cfg)
 	return rc;
 }
 
+/* What stops no start, but would leave the operator with a gate that carries nothing. */
+static void warn_of(enum gate_finding kind, const char *key, const char *text, void *arg)
+{
+	(void)arg;
+	if (kind == GATE_FINDING_WRONG)
+		wn_warn("%s: %s", key, text);
+}
+
 struct parser {
 	uv_loop_t loop;
 	struct gate_control *control;
@@ -319,5 +327,6 @@ int main(int argc, char **argv)
 		printf("%s: good\n", file);
 		return EXIT_SUCCESS;
 	}
+	gate_precheck_frames(&cfg, warn_of, NULL);
 	return run(&cfg);
 }

@@ -95,6 +95,8 @@ static inline void gate_pin_path(const struct gate_config *cfg, const char *name
 /* links.c: holds the programs on both interfaces by pinned links; a link that is there is given the new program in one instant.
  * \return 0 or negative errno with a line on stderr. */
 int gate_links_attach(struct gate_dp *dp);
+/** Takes the program of a pinned link off its interface, at once, and unpins it. \return 0, also when there is none, or negative errno. */
+int gate_link_remove(const char *path);
 
 /* grants.c */
 /** Rebuilds what is only in memory from the pinned tables: live holes, quotas, free places; closes what the file no longer allows. */

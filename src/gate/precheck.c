@@ -99,15 +99,31 @@ static void check_xdp(struct report *r, const char *key, const char *name, const
 		    "the MTU of %s is %u: most drivers refuse a native program above %d; ip link set %s mtu 1500, or mode: generic", name,
 		    i->mtu, PAGE_MTU, name);
 	if (gate_if_xdp(i->ifindex, &can) < 0)
-		say(r, GATE_FINDING_NOTE, key, "this kernel does not tell whether %s takes native programs; the start will show", name);
+		say(r, GATE_FINDING_NOTE, key,
+		    "unknown whether %s takes native programs and frames from the other interface: this kernel does not tell (Linux 6.3 "
+		    "and "
+		    "later do); the start will show the one%s",
+		    name, veth ? ", and for the other its other end must have gro on" : ", a driver without ndo_xdp_xmit fails the other");
 	else if ((can & (GATE_XDP_BASIC | GATE_XDP_REDIRECT)) != (GATE_XDP_BASIC | GATE_XDP_REDIRECT))
 		say(r, kind, key, "the driver of %s takes no native program%s%s", name,
 		    native ? "; let mode be auto or generic" : ": both interfaces will use the slower generic mode",
 		    veth ? " (the other end may have no more transmit queues than this one has receive queues)" : "");
-	else if (veth && (can & GATE_XDP_XMIT) == 0)
+	else if ((can & GATE_XDP_XMIT) != 0)
+		return;
+	else if (veth)
 		say(r, GATE_FINDING_WRONG, key,
 		    "frames sent through %s would vanish: its other end has neither GRO nor an XDP program; ethtool -K %s gro on%s", name,
 		    peer != NULL ? peer : "DEVICE", peer != NULL ? "" : " over there");
+	else if (i->has_program)
+		say(r, GATE_FINDING_WRONG, key,
+		    "the driver of %s takes no frames from the other interface (no ndo_xdp_xmit), they would vanish; let mode be generic",
+		    name);
+	else
+		say(r, GATE_FINDING_NOTE, key,
+		    "the driver of %s takes no frames from the other interface (no ndo_xdp_xmit) while no program is on it; some do from "
+		    "then "
+		    "on: check again when the gate is up, and let mode be generic if it still does not",
+		    name);
 }
 
 /* \return its index, or 0. */
@@ -190,6 +206,27 @@ static void check_control(struct report *r)
 	else if (!inside)
 		say(r, GATE_FINDING_NOTE, "control", "%s is an address of another interface than %s; agents reach it through %s only",
 		    wn_ip_str(&r->cfg->control, text), r->cfg->inside, r->cfg->inside);
+}
+
+static void check_frames(struct report *r, const char *key, const char *name)
+{
+	struct gate_if i;
+
+	if (gate_if_query(name, &i) < 0 || !i.ethernet)
+		return;
+	check_xdp(r, key, name, &i);
+	if (strcmp(i.kind, "veth") == 0)
+		check_peer(r, key, name, &i);
+}
+
+unsigned gate_precheck_frames(const struct gate_config *cfg,
+			      void (*say_it)(enum gate_finding kind, const char *key, const char *text, void *arg), void *arg)
+{
+	struct report r = {.cfg = cfg, .say = say_it, .arg = arg};
+
+	check_frames(&r, "outside.interface", cfg->outside);
+	check_frames(&r, "inside.interface", cfg->inside);
+	return r.wrong;
 }
 
 unsigned gate_precheck(const struct gate_config *cfg, void (*say_it)(enum gate_finding kind, const char *key, const char *text, void *arg),

@@ -13,3 +13,6 @@ enum gate_finding {
  * GATE_FINDING_WRONG. */
 unsigned gate_precheck(const struct gate_config *cfg, void (*say)(enum gate_finding kind, const char *key, const char *text, void *arg),
 		       void *arg);
+/** The part of it that says whether frames get from one interface to the other and through: none of that stops a start. */
+unsigned gate_precheck_frames(const struct gate_config *cfg,
+			      void (*say)(enum gate_finding kind, const char *key, const char *text, void *arg), void *arg);
