@@ -36,9 +36,11 @@ lab: ## the topology, left up
 lab-down:
 	@lab/lab down --all
 
-fuzz: ## every fuzz target for T seconds
+fuzz: ## every fuzz target for T seconds, then a million random frames through the gate in the kernel
 	@scripts/deps.sh test
+	@$(MAKE) --no-print-directory all
 	@tests/fuzz/run.sh $(T)
+	@tests/fuzz/walk.sh $(BUILD)
 
 bench-gate: ## the gate's figures beside its peers; writes build/bench/gate.json. QUICK=1: three rounds of the programs alone, no file; ONLY=miss,nat: a part
 	@scripts/deps.sh bench-gate

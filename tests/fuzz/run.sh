@@ -15,7 +15,7 @@ case "$seconds" in
 	;;
 esac
 shift
-[ $# -gt 0 ] || set -- sip_datagram sip_stream digest sdp ticket update
+[ $# -gt 0 ] || set -- sip_datagram sip_stream digest sdp ticket update gate
 
 if [ ! -f "$build/build.ninja" ]; then
 	CC=clang meson setup "$build" "$root" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \

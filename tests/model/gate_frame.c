@@ -4,7 +4,7 @@
 #include <sodium.h>
 #include <string.h>
 
-enum { TCP = 6, UDP = 17, ICMP = 1, FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
+#include "gate_shape.h"
 
 #define IP(a, b, c, d) ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
 
@@ -14,19 +14,6 @@ const uint32_t frame_inside_ip[7] = {IP(198, 18, 100, 2), IP(198, 18, 100, 3),  
 const uint32_t frame_outside_ip[4] = {IP(198, 18, 4, 2), IP(198, 18, 5, 2), IP(8, 8, 8, 8), IP(198, 18, 3, 77)};
 const uint16_t frame_inside_port[4] = {22, 53, 5000, 6000};
 const uint16_t frame_outside_port[6] = {40000, 40001, 40002, 40003, 53, 443};
-
-/* A packet before it is bytes. */
-struct shape {
-	uint8_t proto, ttl, flags, icmp_type, icmp_code;
-	uint32_t src, dst;
-	uint16_t sport, dport;
-	uint32_t seq, ack;
-	uint16_t window;
-	uint8_t option[40];
-	size_t noption;
-	uint8_t data[1600];
-	size_t n;
-};
 
 uint32_t draw32(struct draw *d)
 {
@@ -72,15 +59,6 @@ static void put32(uint8_t *p, uint32_t v)
 	put16(p + 2, v);
 }
 
-static uint32_t checksum(const uint8_t *p, size_t n, uint32_t s)
-{
-	for (size_t i = 0; i < n; i++)
-		s += i % 2 == 0 ? (uint32_t)p[i] << 8 : p[i];
-	while (s >> 16)
-		s = (s & 0xffff) + (s >> 16);
-	return 0xffff - s;
-}
-
 static void fill(struct draw *d, uint8_t *p, size_t n)
 {
 	uint32_t v = draw32(d);
@@ -89,73 +67,6 @@ static void fill(struct draw *d, uint8_t *p, size_t n)
 		v = v * 1664525 + 1013904223;
 		/* Runs of ones and zeroes are where carries go wrong. */
 		p[i] = (v >> 28) == 0 ? 0xff : (v >> 28) == 1 ? 0 : (uint8_t)(v >> 16);
-	}
-}
-
-static const uint8_t peer_mac[2][6] = {{2, 0, 0, 0, 3, 1}, {2, 0, 0, 0, 0x64, 2}};
-
-static void build(struct draw *d, const struct gm_net *net, enum gm_side side, const struct shape *s, struct frame *f)
-{
-	static const uint16_t fragment[] = {0x4000, 0x4000, 0x4000, 0, 0, 0x8000};
-	uint8_t *ip = f->p + 14, *l4 = f->p + 34;
-	const size_t header = s->proto == TCP ? 20 + s->noption : 8, rest = header + s->n;
-	uint32_t check, at, pseudo = 0;
-
-	memset(f->p, 0, 34 + header);
-	memcpy(f->p, net->mac[side], 6);
-	memcpy(f->p + 6, peer_mac[side], 6);
-	put16(f->p + 12, 0x0800);
-	ip[0] = 0x45;
-	ip[1] = (uint8_t)(draw_one_in(d, 8) ? draw_below(d, 256) : 0);
-	put16(ip + 2, (uint32_t)(20 + rest));
-	put16(ip + 4, draw_below(d, 65536));
-	put16(ip + 6, DRAW_OF(d, fragment));
-	ip[8] = s->ttl;
-	ip[9] = s->proto;
-	put32(ip + 12, s->src);
-	put32(ip + 16, s->dst);
-	put16(ip + 10, checksum(ip, 20, 0));
-	memcpy(l4 + header, s->data, s->n);
-	put16(l4, s->sport);
-	put16(l4 + 2, s->dport);
-	switch (s->proto) {
-	case TCP:
-		put32(l4 + 4, s->seq);
-		put32(l4 + 8, s->ack);
-		l4[12] = (uint8_t)(header / 4 << 4);
-		l4[13] = s->flags;
-		put16(l4 + 14, s->window);
-		memcpy(l4 + 20, s->option, s->noption);
-		at = 16;
-		break;
-	case UDP:
-		put16(l4 + 4, (uint32_t)rest);
-		at = 6;
-		break;
-	default:
-		l4[0] = s->icmp_type;
-		l4[1] = s->icmp_code;
-		put16(l4 + 2, 0);
-		put16(l4 + 4, s->sport);
-		put16(l4 + 6, draw_below(d, 256));
-		at = 2;
-		break;
-	}
-	if (s->proto != ICMP)
-		for (int i = 12; i < 20; i += 2)
-			pseudo += (uint32_t)ip[i] << 8 | ip[i + 1];
-	check = checksum(l4, rest, s->proto == ICMP ? 0 : pseudo + s->proto + (uint32_t)rest);
-	if (s->proto == UDP)
-		check = draw_one_in(d, 6) ? 0 : check == 0 ? 0xffff : check;
-	if (draw_one_in(d, 40))
-		check = draw_below(d, 65536); /* what arrives broken leaves as broken */
-	put16(l4 + at, check);
-	f->n = 34 + rest;
-	if (draw_one_in(d, 10)) { /* Ethernet's padding, or more */
-		const size_t pad = f->n < 60 ? 60 - f->n : draw_below(d, 20);
-
-		memset(f->p + f->n, 0xaa, pad);
-		f->n += pad;
 	}
 }
 
@@ -635,7 +546,7 @@ static void raw(struct draw *d, const struct gm_net *net, enum gm_side side, str
 	for (size_t i = 14; i < f->n; i++)
 		f->p[i] = (uint8_t)draw_below(d, 256);
 	memcpy(f->p, net->mac[side], 6);
-	memcpy(f->p + 6, peer_mac[side], 6);
+	memcpy(f->p + 6, shape_peer_mac[side], 6);
 	put16(f->p + 12, 0x0800);
 }
 
@@ -665,7 +576,7 @@ enum gm_side frame_draw(struct draw *d, const struct gm_model *m, const struct f
 	} else {
 		from_anybody_outside(d, &m->net, &s);
 	}
-	build(d, &m->net, side, &s, f);
+	shape_build(d, &m->net, side, &s, f);
 	if (draw_one_in(d, 10))
 		spoil(d, f);
 	return side;

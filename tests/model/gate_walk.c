@@ -104,6 +104,30 @@ static void count_class(const char *why)
 	}
 }
 
+/* What a walk must have come by, for those who read its report. */
+static void count_lengths(const struct frame *in, const uint8_t *out, size_t nout)
+{
+	static bool seen[1473], seen_stripped[1473];
+	size_t n;
+
+	if (walk_tally.out == 0) {
+		memset(seen, 0, sizeof(seen));
+		memset(seen_stripped, 0, sizeof(seen_stripped));
+	}
+	if (nout < 42 || out[23] != IPPROTO_UDP)
+		return;
+	n = ((size_t)out[38] << 8 | out[39]) - 8;
+	if (n >= sizeof(seen))
+		return;
+	walk_tally.lengths += !seen[n];
+	seen[n] = true;
+	if (memcmp(in->p + 38, out + 38, 2) != 0) {
+		walk_tally.stripped += !seen_stripped[n];
+		seen_stripped[n] = true;
+	}
+	walk_tally.no_check += out[40] == 0 && out[41] == 0;
+}
+
 static bool step_frame(struct walker *w)
 {
 	static struct frame f;
@@ -118,6 +142,7 @@ static bool step_frame(struct walker *w)
 		return false;
 	count_class(r->said.verdict == GM_DROP ? r->said.why : r->said.passed);
 	if (r->said.verdict == GM_OUT) {
+		count_lengths(&f, r->out, r->nout);
 		walk_tally.out++;
 		frame_left(&w->left, st.side == GM_OUTSIDE ? GM_INSIDE : GM_OUTSIDE, r->out, r->nout);
 	} else if (r->said.verdict == GM_HOST) {
@@ -280,7 +305,8 @@ static void report(const struct walker *w, bool same)
 	       same ? "same" : "not the same", w->seed, w->frames, walk_tally.out, walk_tally.host, walk_tally.drop, walk_tally.grants);
 	for (unsigned i = 0; i < sizeof(walk_tally.class) / sizeof(walk_tally.class[0]) && walk_tally.class[i].why != NULL; i++)
 		printf(" %s %" PRIu64 ",", walk_tally.class[i].why, walk_tally.class[i].n);
-	printf("\n");
+	printf("\n# UDP payloads of %" PRIu64 " lengths left, of %" PRIu64 " without their tag; %" PRIu64 " datagrams without a checksum\n",
+	       walk_tally.lengths, walk_tally.stripped, walk_tally.no_check);
 	fflush(stdout);
 }
 

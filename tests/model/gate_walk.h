@@ -40,6 +40,9 @@ bool walk(const struct walk_subject *s, uint64_t packets, uint64_t seed);
  * is not all drops. */
 struct walk_tally {
 	uint64_t out, host, drop, grants;
+	uint64_t lengths;  /* of the UDP payloads 0 to 1472 that left, how many different ones */
+	uint64_t stripped; /* of those that left without the tag they came with */
+	uint64_t no_check; /* datagrams that left without a checksum */
 	struct {
 		const char *why;
 		uint64_t n;

@@ -7,35 +7,15 @@
 #include <string.h>
 
 #include "gate/path.h"
+#include "gate_draws.h"
 #include "gate_user.h"
 
 #define START (1000 * GATE_NS_PER_S)
 
-static uint64_t drawn;
-
-static const char *name(void)
-{
-	return "seeded";
-}
-
-static uint32_t next(void)
-{
-	drawn = drawn * 6364136223846793005ull + 1442695040888963407ull;
-	return (uint32_t)(drawn >> 32);
-}
-
-static void bytes(void *const buf, const size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		((uint8_t *)buf)[i] = (uint8_t)next();
-}
-
-/* Ports are drawn as the seed says, so that a walk can be taken again. */
-static struct randombytes_implementation seeded = {.implementation_name = name, .random = next, .buf = bytes};
-
 static void seed(uint64_t v)
 {
-	drawn = gate_user_random = v;
+	gate_draws_seed(v);
+	gate_user_random = v;
 }
 
 static bool reset(void)
@@ -50,7 +30,7 @@ static bool reset(void)
 				  .mtu = net->mtu,
 				  .nhops = net->nhops};
 
-	randombytes_set_implementation(&seeded);
+	gate_draws_seeded();
 	if (sodium_init() < 0)
 		return false;
 	memcpy(n.mac, net->mac, sizeof(n.mac));

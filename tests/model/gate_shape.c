@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gate_shape.h"
+
+#include <string.h>
+
+static void put16(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+	put16(p, v >> 16);
+	put16(p + 2, v);
+}
+
+static uint32_t checksum(const uint8_t *p, size_t n, uint32_t s)
+{
+	for (size_t i = 0; i < n; i++)
+		s += i % 2 == 0 ? (uint32_t)p[i] << 8 : p[i];
+	while (s >> 16)
+		s = (s & 0xffff) + (s >> 16);
+	return 0xffff - s;
+}
+
+static bool rarely(struct draw *d, uint32_t n)
+{
+	return d != NULL && draw_one_in(d, n);
+}
+
+const uint8_t shape_peer_mac[2][6] = {{2, 0, 0, 0, 3, 1}, {2, 0, 0, 0, 0x64, 2}};
+
+void shape_build(struct draw *d, const struct gm_net *net, enum gm_side side, const struct shape *s, struct frame *f)
+{
+	static const uint16_t fragment[] = {0x4000, 0x4000, 0x4000, 0, 0, 0x8000};
+	uint8_t *ip = f->p + 14, *l4 = f->p + 34;
+	const size_t header = s->proto == TCP ? 20 + s->noption : 8, rest = header + s->n;
+	uint32_t check, at, pseudo = 0;
+
+	memset(f->p, 0, 34 + header);
+	memcpy(f->p, net->mac[side], 6);
+	memcpy(f->p + 6, shape_peer_mac[side], 6);
+	put16(f->p + 12, 0x0800);
+	ip[0] = 0x45;
+	ip[1] = (uint8_t)(rarely(d, 8) ? draw_below(d, 256) : 0);
+	put16(ip + 2, (uint32_t)(20 + rest));
+	put16(ip + 4, d != NULL ? draw_below(d, 65536) : 0);
+	put16(ip + 6, d != NULL ? DRAW_OF(d, fragment) : 0x4000);
+	ip[8] = s->ttl;
+	ip[9] = s->proto;
+	put32(ip + 12, s->src);
+	put32(ip + 16, s->dst);
+	put16(ip + 10, checksum(ip, 20, 0));
+	memcpy(l4 + header, s->data, s->n);
+	put16(l4, s->sport);
+	put16(l4 + 2, s->dport);
+	switch (s->proto) {
+	case TCP:
+		put32(l4 + 4, s->seq);
+		put32(l4 + 8, s->ack);
+		l4[12] = (uint8_t)(header / 4 << 4);
+		l4[13] = s->flags;
+		put16(l4 + 14, s->window);
+		memcpy(l4 + 20, s->option, s->noption);
+		at = 16;
+		break;
+	case UDP:
+		put16(l4 + 4, (uint32_t)rest);
+		at = 6;
+		break;
+	default:
+		l4[0] = s->icmp_type;
+		l4[1] = s->icmp_code;
+		put16(l4 + 2, 0);
+		put16(l4 + 4, s->sport);
+		put16(l4 + 6, d != NULL ? draw_below(d, 256) : 1);
+		at = 2;
+		break;
+	}
+	if (s->proto != ICMP)
+		for (int i = 12; i < 20; i += 2)
+			pseudo += (uint32_t)ip[i] << 8 | ip[i + 1];
+	check = checksum(l4, rest, s->proto == ICMP ? 0 : pseudo + s->proto + (uint32_t)rest);
+	if (s->proto == UDP)
+		check = rarely(d, 6) ? 0 : check == 0 ? 0xffff : check;
+	if (rarely(d, 40))
+		check = draw_below(d, 65536); /* what arrives broken leaves as broken */
+	put16(l4 + at, check);
+	f->n = 34 + rest;
+	if (rarely(d, 10)) { /* Ethernet's padding, or more */
+		const size_t pad = f->n < 60 ? 60 - f->n : draw_below(d, 20);
+
+		memset(f->p + f->n, 0xaa, pad);
+		f->n += pad;
+	}
+}
