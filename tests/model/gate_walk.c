@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "gate_frame.h"
 #include "gate_step.h"
@@ -287,17 +286,6 @@ static uint64_t from_env(const char *name, uint64_t otherwise)
 	return v != NULL && *v != '\0' ? strtoull(v, NULL, 10) : otherwise;
 }
 
-static uint64_t seed_from_env(uint64_t otherwise)
-{
-	const char *v = getenv("WALNUT_PROPERTY_SEED");
-	struct timespec ts;
-
-	if (v == NULL || strcmp(v, "random") != 0)
-		return from_env("WALNUT_PROPERTY_SEED", otherwise);
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
 static void report(const struct walker *w, bool same)
 {
 	printf("# %s: seed %" PRIu64 ", %" PRIu64 " frames: %" PRIu64 " sent on, %" PRIu64 " to the host, %" PRIu64 " dropped; %" PRIu64
@@ -334,7 +322,7 @@ bool walk(const struct walk_subject *s, uint64_t packets, uint64_t seed)
 
 	memset(&walk_tally, 0, sizeof(walk_tally));
 	packets = from_env("WALNUT_PROPERTY_PACKETS", packets);
-	w->seed = seed_from_env(seed);
+	w->seed = from_env("WALNUT_PROPERTY_SEED", seed);
 	w->d.state = w->seed;
 	while (same && w->frames < packets) {
 		if (began == UINT64_MAX || w->frames - began >= ROUND) {

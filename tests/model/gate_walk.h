@@ -34,7 +34,7 @@ void walk_config(struct gate_config *cfg);
 const struct gm_net *walk_net(void);
 
 /** Walks until `packets` frames have been run. On a difference: prints the seed and the fewest steps that still lead there, writes all of
- * them to a file, and \return false. seed: WALNUT_PROPERTY_SEED if set ("random": drawn); packets: WALNUT_PROPERTY_PACKETS if set. */
+ * them to a file, and \return false. seed: WALNUT_PROPERTY_SEED if set; packets: WALNUT_PROPERTY_PACKETS if set. */
 bool walk(const struct walk_subject *s, uint64_t packets, uint64_t seed);
 /** How many packets left, were passed to the host, were dropped, by the last walk; and by class. For a report and a check that the walk
  * is not all drops. */

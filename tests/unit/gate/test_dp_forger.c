@@ -355,7 +355,7 @@ static bool guessed(const struct tcp_user *u, const struct forgery *f)
 {
 	if (f->flags & RST)
 		return f->seq == u->client;
-	return seq_fits(u, f->seq, f->n + 1) && ack_fits(u, f->ack) && (f->flags & ACK);
+	return seq_fits(u, f->seq, f->n + ((f->flags & (SYN | FIN)) ? 1 : 0)) && ack_fits(u, f->ack) && (f->flags & ACK);
 }
 
 static void segments(void **state)
