@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the gate is measured: mounts, processes and networks of our own, which the kernel removes with us however we end."""
+"""Where the gate is measured: mounts and networks of our own, which the kernel removes with us however we end."""
+import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -9,6 +11,9 @@ import time
 
 INSIDE = "BENCH_GATE_INSIDE"
 PUBLIC, GATEWAY, CONTROL, SERVICE = "198.18.3.2", "198.18.3.1", "198.18.100.1", "198.18.100.2"
+LINK_RATE = "10mbit"
+PR_SET_PDEATHSIG = 1
+libc = ctypes.CDLL(None)
 
 
 class Failure(Exception):
@@ -16,47 +21,33 @@ class Failure(Exception):
 
 
 def enter():
-    """Starts this program again with namespaces of its own; its child dies with it. Returns in the child."""
-    if os.environ.get(INSIDE) and os.getpid() == 1:
-        prepare()
-        return
-    os.environ[INSIDE] = "1"
-    os.execvp("unshare", ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc", sys.executable,
-                          os.path.abspath(sys.argv[0]), *sys.argv[1:]])
-
-
-def prepare():
+    """Starts this program again with mounts and a network of its own. Returns there."""
+    if os.environ.get(INSIDE) != str(os.getpid()):
+        os.environ[INSIDE] = str(os.getpid())
+        os.execvp("unshare", ["unshare", "--mount", "--net", sys.executable, os.path.abspath(sys.argv[0]), *sys.argv[1:]])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sh("mount", "--make-rprivate", "/")
-    # Names of network namespaces, sockets and pinned tables are ours alone.
+    # The names of network namespaces, sockets and pinned tables are ours alone.
     sh("mount", "-t", "tmpfs", "tmpfs", "/run")
     os.mkdir("/run/netns")
-    sh("mount", "-t", "sysfs", "sysfs", "/sys")
     sh("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
     sh("ip", "link", "set", "lo", "up")
+
+
+def with_us():
+    """In a child: it ends when we do."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def sh(*argv, seconds=60, stdin=None):
     try:
         p = subprocess.run(argv, input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds, check=False)
+                           stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds, check=False, preexec_fn=with_us)
     except subprocess.TimeoutExpired:
         raise Failure(f"{' '.join(argv)}: not done after {seconds} s") from None
     if p.returncode != 0:
         raise Failure(f"{' '.join(argv)}: {p.stdout.strip() or p.returncode}")
     return p.stdout
-
-
-def on(cpu, *argv):
-    return ["taskset", "-c", str(cpu), *argv]
-
-
-def at(host, *argv):
-    """A command line that runs in the host's network with our mounts."""
-    return ["nsenter", f"--net=/run/netns/{host}", "--", *argv]
-
-
-def ip(host, *args):
-    return sh("ip", "-n", host, *args)
 
 
 def await_(what, test, seconds=5.0):
@@ -71,13 +62,32 @@ def await_(what, test, seconds=5.0):
 
 
 class Net:
-    """out -- gate -- in, two wires without a narrow link. A context manager."""
+    """out -- gate -- in, or with the narrow link: out -- gate -- link -- in. A context manager.
 
-    hosts = ("out", "gate", "in")
+    kind: for the names. busy: the core on which everything that `gate` receives is handled, rest: the one for all else."""
+
+    def __init__(self, kind="gate", narrow=False, busy=None, rest=None):
+        self.kind, self.narrow, self.busy, self.rest = kind, narrow, busy, rest
+        self.hosts = ("out", "gate", "link", "in") if narrow else ("out", "gate", "in")
+        self.children = []
+        self.dir = None
+
+    def ns(self, host):
+        # The lab's generators run in namespaces of a lab only, which this is.
+        return f"wl-{self.kind}-{host}"
+
+    def at(self, host, *argv):
+        """A command line that runs in the host's network with our mounts."""
+        return ["nsenter", f"--net=/run/netns/{self.ns(host)}", "--", *argv]
+
+    def sh(self, host, *argv, **kw):
+        return sh(*self.at(host, *argv), **kw)
+
+    def ip(self, host, *args):
+        return sh("ip", "-n", self.ns(host), *args)
 
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="walnut-bench-", dir="/run")
-        self.children = []
         try:
             self.build()
         except BaseException:
@@ -87,25 +97,77 @@ class Net:
 
     def build(self):
         for host in self.hosts:
-            sh("ip", "netns", "add", host)
-            sh(*at(host, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1", "net.ipv4.ip_forward=0",
-                   "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"))
-            ip(host, "link", "set", "lo", "up")
-        for host, dev, near, far in (("out", "wan", PUBLIC, GATEWAY), ("in", "lan", CONTROL, SERVICE)):
-            ip("gate", "link", "add", dev, "type", "veth", "peer", "name", "eth0", "netns", host)
-            ip("gate", "addr", "add", near + "/24", "dev", dev)
-            ip(host, "addr", "add", far + "/24", "dev", "eth0")
-            for where, name in (("gate", dev), (host, "eth0")):
-                # Whole frames with complete checksums towards XDP; a receiver of redirected frames has to poll.
-                sh(*at(where, "ethtool", "-K", name, "tx", "off", "gro", "on"))
-                ip(where, "link", "set", name, "up")
-        ip("in", "route", "add", "default", "via", CONTROL)
-        ip("gate", "route", "add", "default", "via", GATEWAY)
+            sh("ip", "netns", "add", self.ns(host))
+            self.sh(host, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1", "net.ipv4.ip_forward=0",
+                    "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
+            self.ip(host, "link", "set", "lo", "up")
+        self.wire("gate", "wan", "out", "eth0")
+        self.ip("gate", "addr", "add", PUBLIC + "/24", "dev", "wan")
+        self.ip("out", "addr", "add", GATEWAY + "/24", "dev", "eth0")
+        if self.narrow:
+            self.wire("gate", "lan", "link", "to-gate")
+            self.wire("link", "to-in", "in", "eth0")
+            self.ip("link", "link", "add", "br0", "type", "bridge", "stp_state", "0", "mcast_snooping", "0", "forward_delay", "0")
+            for dev in ("to-gate", "to-in"):
+                self.ip("link", "link", "set", dev, "master", "br0")
+                sh("tc", "-n", self.ns("link"), "qdisc", "add", "dev", dev, "root", "handle", "1:", "tbf", "rate", LINK_RATE, "burst", "16kb",
+                   "latency", "50ms")
+                sh("tc", "-n", self.ns("link"), "qdisc", "add", "dev", dev, "parent", "1:1", "handle", "10:", "pfifo", "limit", "50")
+            self.ip("link", "link", "set", "br0", "up")
+        else:
+            self.wire("gate", "lan", "in", "eth0")
+        self.ip("gate", "addr", "add", CONTROL + "/24", "dev", "lan")
+        self.ip("in", "addr", "add", SERVICE + "/24", "dev", "eth0")
+        self.ip("in", "route", "add", "default", "via", CONTROL)
+        self.ip("gate", "route", "add", "default", "via", GATEWAY)
+        if self.busy is not None:
+            for host, dev in (("gate", "wan"), ("gate", "lan"), ("out", "eth0"), ("in", "eth0")):
+                self.threaded(host, dev, self.busy if host == "gate" else self.rest)
+
+    def wire(self, host, dev, other, peer):
+        self.ip(host, "link", "add", dev, "type", "veth", "peer", "name", peer, "netns", self.ns(other))
+        for where, name in ((host, dev), (other, peer)):
+            self.ip(where, "link", "set", name, "up")
+        for where, name in ((host, dev), (other, peer)):
+            # Whole frames with complete checksums towards XDP. A receiver of redirected frames has to poll; the sender's side notices only when
+            # both are up.
+            self.sh(where, "ethtool", "-K", name, "tx", "off", "tso", "off", "gso", "off", "gro", "on")
+
+    def threaded(self, host, dev, cpu):
+        """What the device receives is handled by a kernel thread of its own, on that core: otherwise it would be on the sender's."""
+        # The file system of devices shows those of the network it was mounted from.
+        self.sh(host, "unshare", "--mount", "sh", "-c", f"mount -t sysfs sysfs /sys && echo 1 > /sys/class/net/{dev}/threaded")
+        pid = self.thread(host, dev)
+        os.sched_setaffinity(pid, {cpu})
+        # As soft interrupts would be, it is before all processes: its queue holds 256 frames.
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+
+    def thread(self, host, dev):
+        """Pid of the thread. Its name has a number that only the kernel knows: the device's youngest is ours, as we are the only ones to make
+        one now."""
+        key = (host, dev)
+        if not hasattr(self, "threads"):
+            self.threads = {}
+        if key not in self.threads:
+            found = []
+            for name in os.listdir("/proc"):
+                if name.isdigit():
+                    try:
+                        with open(f"/proc/{name}/comm", encoding="ascii", errors="replace") as f:
+                            if re.fullmatch(rf"napi/{dev}-\d+", f.read().strip()):
+                                found.append(int(name))
+                    except OSError:
+                        pass
+            if not found:
+                raise Failure(f"{dev}: the kernel has made no thread for it")
+            self.threads[key] = max(found)
+        return self.threads[key]
 
     def start(self, name, host, argv, **kw):
         """A program that ends with this network at the latest."""
         with open(f"{self.dir}/{name}.log", "w", encoding="utf-8") as log:
-            p = subprocess.Popen(at(host, *argv), stdin=subprocess.DEVNULL, stdout=kw.pop("stdout", log), stderr=log, text=True, **kw)
+            p = subprocess.Popen(self.at(host, *argv), stdin=subprocess.DEVNULL, stdout=kw.pop("stdout", log), stderr=log, text=True,
+                                 preexec_fn=with_us, **kw)
         self.children.append(p)
         return p
 
@@ -121,54 +183,71 @@ class Net:
             except subprocess.TimeoutExpired:
                 p.kill()
                 p.wait(5)
-        self.children.remove(p)
+        if p in self.children:
+            self.children.remove(p)
 
     def __exit__(self, *exc):
         for p in list(self.children):
             self.stop(p)
         for host in self.hosts:
-            subprocess.run(["ip", "netns", "del", host], stderr=subprocess.DEVNULL, check=False)
+            subprocess.run(["ip", "netns", "del", self.ns(host)], stderr=subprocess.DEVNULL, check=False)
 
 
 class Gate:
     """walnut-gate in the middle of a Net."""
 
-    def __init__(self, net, build, cpu=None, holes=70000):
+    def __init__(self, net, build, holes=70000):
         self.net, self.build = net, build
-        self.keys, self.socket, self.state = f"{net.dir}/keys", f"{net.dir}/gate.sock", "/sys/fs/bpf/walnut-bench"
+        self.keys, self.socket, self.state = f"{net.dir}/keys", f"{net.dir}/gate.sock", f"/sys/fs/bpf/walnut-{net.kind}"
         walnut = f"{build}/src/console/walnut"
         self.pin = {r: re.search(r"sha256:[\w-]{43}", sh(walnut, "keys", "init", r, self.keys)).group(0) for r in ("gate", "agent")}
-        file = f"{net.dir}/gate.yaml"
-        with open(file, "w", encoding="ascii") as f:
+        self.file = f"{net.dir}/gate.yaml"
+        with open(self.file, "w", encoding="ascii") as f:
             f.write(f"outside: {{ interface: wan, addresses: [{PUBLIC}], ports: 1024-65535 }}\ninside: {{ interface: lan }}\n"
                     f"control: {CONTROL}:7443\nkeys: {self.keys}\nsocket: {self.socket}\nstate: {self.state}\nholes: {holes}\ntenants:\n"
                     f"  - {{ name: example.org, agent_pin: \"{self.pin['agent']}\", prefixes: [198.18.100.0/24], holes: {holes} }}\n")
-        self.file = file
-        program = [f"{build}/src/gate/walnut-gate", "--config", file]
-        self.process = net.start("gate", "gate", on(cpu, *program) if cpu is not None else program)
+        program = [f"{build}/src/gate/walnut-gate", "--config", self.file]
+        if net.busy is not None:
+            program = ["taskset", "-c", str(net.busy), *program]
+        # It changes its credentials, and the kernel forgets that it was to end with us: the shell in the middle does not.
+        self.keeper = net.start("gate", "gate", ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", '"$@"; exit $?', "sh", *program])
         try:
-            await_("walnut-gate to listen", self.ready, 10)
+            await_("walnut-gate to be ready", self.ready, 10)
         except Failure:
-            raise Failure("walnut-gate: " + (net.log("gate") or "does not listen")) from None
+            raise Failure("walnut-gate: " + (net.log("gate") or "is not ready")) from None
 
     def ready(self):
-        if self.process.poll() is not None:
+        if self.keeper.poll() is not None:
             raise Failure("walnut-gate ended")
         return "ready" in self.net.log("gate")
 
+    def pids(self):
+        """Of the map writer and of the parser."""
+        found, pid = [], self.keeper.pid
+        for _ in range(3):
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+                children = f.read().split()
+            if not children:
+                raise Failure("walnut-gate ended: " + self.net.log("gate"))
+            pid = int(children[0])
+            found.append(pid)
+        return found[1:]
+
     def cpu_s(self):
         """CPU that both processes have used so far."""
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
-            pids = [self.process.pid, *map(int, f.read().split())]
         ticks = 0
-        for pid in pids:
+        for pid in self.pids():
             with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
                 ticks += sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def client(self, *words):
-        return at("in", f"{self.build}/tests/net/gate-client", "--addr", f"{CONTROL}:7443", "--pin", self.pin["gate"], "--keys", self.keys, *words)
+    def client(self, *words, stdin=None, seconds=60):
+        """What the gate answered, lines of JSON."""
+        return self.net.sh("in", f"{self.build}/tests/net/gate-client", "--addr", f"{CONTROL}:7443", "--pin", self.pin["gate"], "--keys",
+                           self.keys, *words, stdin=stdin, seconds=seconds)
 
     def stop(self):
-        self.net.stop(self.process)
-        sh(*at("gate", f"{self.build}/src/gate/walnut-gate", "--config", self.file, "--remove"))
+        os.kill(self.pids()[0], signal.SIGTERM)
+        self.keeper.wait(10)
+        self.net.stop(self.keeper)
+        self.net.sh("gate", f"{self.build}/src/gate/walnut-gate", "--config", self.file, "--remove")
