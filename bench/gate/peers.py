@@ -242,10 +242,12 @@ def report(o, out, got, idle):
     own = against("nft_open", "walnut", "flood", 1)
     out.add("cpu_ratio_conntrack", against("nft_open", "walnut", "flood", 0), limit=None if others < 0.03 else
             f"other work kept {others:.0%} of the core busy meanwhile, which counts on both sides; the receiving threads' own time says {median(own):.2f}")
-    out.add("cpu_ratio_conntrack_thread", own, "the same, by the receiving threads' own time")
-    out.add("cpu_ratio_conntrack_holes", against("nft_conntrack", "walnut", "flood", 0), "against conntrack + DNAT with the same holes")
-    out.add("cpu_ratio_netdev", against("nft_netdev", "walnut", "flood", 0), "against a netdev set")
-    out.add("cpu_ratio_bare", against("walnut", "xdp_bare", "flood", 0), "the gate against XDP that parses and drops: how many times its cost")
-    out.add("forward_ratio_conntrack", against("nft_conntrack", "walnut", "forward", 0), "passed on: conntrack + DNAT costs / the gate costs")
-    out.add("forward_ratio_netdev", against("nft_netdev", "walnut", "forward", 0), "passed on: netdev set before it")
+    for key, a, b, what, text in (
+            ("cpu_ratio_conntrack_thread", "nft_open", "walnut", "flood", "the same by the receiving threads' own time, as are these:"),
+            ("cpu_ratio_conntrack_holes", "nft_conntrack", "walnut", "flood", "conntrack + DNAT with the same holes / the gate"),
+            ("cpu_ratio_netdev", "nft_netdev", "walnut", "flood", "a netdev set / the gate"),
+            ("cpu_ratio_bare", "xdp_bare", "walnut", "flood", "XDP that parses and drops / the gate"),
+            ("forward_ratio_conntrack", "nft_conntrack", "walnut", "forward", "passed on: conntrack + DNAT / the gate"),
+            ("forward_ratio_netdev", "nft_netdev", "walnut", "forward", "passed on: netdev set, conntrack + DNAT / the gate")):
+        out.add(key, against(a, b, what, 1), text)
     out.add("core_others", idle, "share of the gate's core that others kept busy")
