@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** \file What signin.c, signin_build.c and signin_farewell.c share: the machine's state, the writing of its requests, and its end. */
+/** \file What the files of a sign-in share: the machine's state, what its parts ask of each other. */
 #pragma once
 
 #include "client/signin.h"
@@ -61,6 +61,24 @@ struct signin {
 	bool has_stray;
 };
 
+/* signin.c */
+/** Says why it fails if nothing better comes; a reason that says more than "busy" is not replaced by that. status: SIP's, 0 = none. */
+__attribute__((format(printf, 4, 5))) void signin_note(struct signin *s, enum signin_error error, unsigned status, const char *fmt, ...);
+/** Ends it without success, for the reason that was noted. */
+void signin_fail(struct signin *s, uint64_t now_ms);
+/** Sends the leg an INVITE of a new transaction. */
+void signin_send_invite(struct signin *s, struct leg *leg, bool credentials, uint64_t now_ms);
+/** At work and not overdue: no other front is needed yet. */
+bool signin_in_good_standing(const struct leg *leg, uint64_t now_ms);
+/** The address of the leg's front, in buf. */
+const char *signin_front_name(const struct signin *s, const struct leg *leg, char buf[static WN_ADDR_STR]);
+
+/* signin_answers.c */
+enum realm_verdict { REALM_OK, REALM_OTHER_DOMAIN, REALM_EPOCH };
+/** Whether a realm is DOMAIN/EPOCH of this user's domain and of about now. */
+enum realm_verdict signin_check_realm(const struct signin *s, struct span realm, uint64_t now_ms);
+
+/* signin_build.c */
 /** Writes the INVITE of the leg's current transaction into leg->msg, padded to SIGNIN_REQUEST_MIN. \return 0 or negative errno. */
 int signin_build_invite(struct signin *s, struct leg *leg, bool credentials);
 
@@ -70,7 +88,7 @@ void signin_build_ack(struct signin *s, struct leg *leg, const struct sip_msg *m
 /** Writes the CANCEL of the leg's transaction (RFC 3261 9.1) over its INVITE, and marks it due. */
 void signin_build_cancel(struct signin *s, struct leg *leg);
 
-/* After the end: what was given up is cancelled, what comes too late is acknowledged and ended. */
+/* signin_farewell.c: after the end, what was given up is cancelled, what comes too late is acknowledged and ended. */
 void farewell_begin(struct signin *s, uint64_t now_ms);
 void farewell_input(struct signin *s, struct leg *leg, const struct sip_msg *m, uint64_t now_ms);
 void farewell_step(struct signin *s, uint64_t now_ms);
