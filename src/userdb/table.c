@@ -7,53 +7,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-/* Records lie in chunks of 1 MiB, named by a 32-bit index in units of eight bytes; the index is buckets of twelve such names in one
- * cache line, each with a byte of its hash, so that a lookup touches one line of the index and one record. A 12-byte name with two epochs
- * of SHA-256 keys takes 88 bytes and its share of a bucket. */
-#define UNIT         8u
-#define CHUNK_UNITS  (1u << 17)
-#define CHUNK_BYTES  ((size_t)CHUNK_UNITS * UNIT)
-#define CHUNKS_MAX   8192u
-#define SLOTS        12u
-#define LOAD_MAX     9u /* average of full slots in a bucket before the index grows */
+#include "userdb/records.h"
+
 #define STRIPES      32u
 #define OPS_PER_HOLD 64u
-
-/* Room and presence bits of a record. A key's place depends on its epoch's parity. */
-#define REC_SHA(slot) (1u << (slot))
-#define REC_MD5(slot) (4u << (slot))
-#define REC_SHA_ROOM  16u
-#define REC_MD5_ROOM  32u
-
-struct rec {
-	uint32_t epoch; /* the later of the two whose keys are here */
-	uint8_t nlen;
-	uint8_t flags;
-	uint16_t units;
-	uint8_t data[]; /* 2 x 32 SHA-256 if there is room, 2 x 16 MD5 if there is room, name */
-};
-_Static_assert(sizeof(struct rec) == 8, "a record begins with eight bytes");
-
-#define REC_UNITS_MAX ((8u + 64u + 32u + USER_NAME_MAX + UNIT - 1u) / UNIT)
-
-struct bucket {
-	uint8_t tag[SLOTS]; /* 0: free */
-	uint32_t passed;    /* how many records wanted this bucket, or one before it, and lie further on */
-	uint32_t id[SLOTS];
-};
-_Static_assert(sizeof(struct bucket) == 64, "a bucket is a cache line");
-
-struct store {
-	uint8_t **chunk;
-	uint32_t nchunks;
-	uint32_t top; /* units handed out of the last chunk */
-	uint32_t free_head[REC_UNITS_MAX + 1];
-	struct bucket *buckets;
-	uint32_t nbuckets;
-	uint64_t users;
-};
 
 struct stripe {
 	pthread_mutex_t m;
@@ -61,12 +19,12 @@ struct stripe {
 
 struct user_table {
 	struct stripe stripe[STRIPES]; /* a reader holds its own, the writer all: readers never share a line */
-	struct store *live;            /* changed under all stripes */
+	struct records *live;          /* changed under all stripes */
 	struct table_state state;
-	uint8_t hash_key[crypto_shorthash_KEYBYTES];
+	uint8_t hash_key[RECORDS_KEY_BYTES];
 	uint8_t decoy_sha256[32], decoy_md5[16];
 	/* the writer's alone */
-	struct store *next; /* a snapshot that is not complete */
+	struct records *next; /* a snapshot that is not complete */
 	struct update_head next_head;
 	uint64_t next_unix_ms;
 	uint32_t next_chunk, next_chunks;
@@ -94,329 +52,50 @@ static void unlock_all(struct user_table *t)
 		pthread_mutex_unlock(&t->stripe[i].m);
 }
 
-static void *map(size_t bytes)
+/* Makes room for `more` users; readers go on using the old index of a live table until the new one is there. */
+static int reserve(struct user_table *t, struct records *s, uint64_t more, bool live)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return p == MAP_FAILED ? NULL : p;
-}
+	struct record_index index;
+	int r = records_grow(s, more, &index);
 
-static struct rec *rec_at(const struct store *s, uint32_t id)
-{
-	return (struct rec *)(void *)(s->chunk[id / CHUNK_UNITS] + (size_t)(id % CHUNK_UNITS) * UNIT);
-}
-
-static uint8_t *rec_sha(struct rec *r, unsigned slot)
-{
-	return r->data + 32u * slot;
-}
-
-static uint8_t *rec_md5(struct rec *r, unsigned slot)
-{
-	return r->data + ((r->flags & REC_SHA_ROOM) != 0 ? 64u : 0u) + 16u * slot;
-}
-
-static uint8_t *rec_name(struct rec *r)
-{
-	return r->data + ((r->flags & REC_SHA_ROOM) != 0 ? 64u : 0u) + ((r->flags & REC_MD5_ROOM) != 0 ? 32u : 0u);
-}
-
-static uint64_t name_hash(const struct user_table *t, struct span name)
-{
-	uint64_t h;
-
-	crypto_shorthash((uint8_t *)&h, (const uint8_t *)name.p, name.n, t->hash_key);
-	return h;
-}
-
-static uint8_t hash_tag(uint64_t h)
-{
-	uint8_t tag = (uint8_t)h;
-	return tag != 0 ? tag : 1;
-}
-
-static uint32_t hash_bucket(const struct store *s, uint64_t h)
-{
-	return (uint32_t)((h >> 32) * s->nbuckets >> 32);
-}
-
-static void store_free(struct store *s)
-{
-	if (s == NULL)
-		return;
-	for (uint32_t i = 0; i < s->nchunks; i++) {
-		sodium_memzero(s->chunk[i], i + 1 < s->nchunks ? CHUNK_BYTES : (size_t)s->top * UNIT);
-		munmap(s->chunk[i], CHUNK_BYTES);
-	}
-	if (s->chunk != NULL)
-		munmap(s->chunk, CHUNKS_MAX * sizeof(*s->chunk));
-	if (s->buckets != NULL)
-		munmap(s->buckets, s->nbuckets * sizeof(*s->buckets));
-	free(s);
-}
-
-static struct store *store_new(uint64_t users)
-{
-	struct store *s = calloc(1, sizeof(*s));
-
-	if (s == NULL)
-		return NULL;
-	for (unsigned i = 0; i <= REC_UNITS_MAX; i++)
-		s->free_head[i] = UINT32_MAX;
-	s->top = CHUNK_UNITS;
-	s->nbuckets = (uint32_t)(users / LOAD_MAX + 64);
-	s->buckets = map(s->nbuckets * sizeof(*s->buckets));
-	s->chunk = map(CHUNKS_MAX * sizeof(*s->chunk));
-	if (s->buckets == NULL || s->chunk == NULL) {
-		store_free(s);
-		return NULL;
-	}
-	return s;
-}
-
-/* UINT32_MAX when there is no memory. */
-static uint32_t rec_alloc(struct store *s, unsigned units)
-{
-	uint32_t id = s->free_head[units];
-
-	if (id != UINT32_MAX) {
-		memcpy(&s->free_head[units], rec_at(s, id)->data, sizeof(uint32_t));
-		return id;
-	}
-	if (s->top + units > CHUNK_UNITS) {
-		if (s->nchunks == CHUNKS_MAX || (s->chunk[s->nchunks] = map(CHUNK_BYTES)) == NULL)
-			return UINT32_MAX;
-		s->nchunks++;
-		s->top = 0;
-	}
-	id = (s->nchunks - 1) * CHUNK_UNITS + s->top;
-	s->top += units;
-	return id;
-}
-
-static void rec_release(struct store *s, uint32_t id)
-{
-	struct rec *r = rec_at(s, id);
-	unsigned units = r->units;
-
-	sodium_memzero(r, (size_t)units * UNIT);
-	memcpy(r->data, &s->free_head[units], sizeof(uint32_t));
-	s->free_head[units] = id;
-}
-
-/* The slot that holds `name`, or NULL. */
-static uint32_t *index_find(const struct store *s, uint64_t h, struct span name)
-{
-	uint8_t tag = hash_tag(h);
-
-	for (uint32_t b = hash_bucket(s, h), n = 0; n < s->nbuckets; n++) {
-		struct bucket *k = &s->buckets[b];
-
-		for (unsigned i = 0; i < SLOTS; i++) {
-			if (k->tag[i] != tag)
-				continue;
-			struct rec *r = rec_at(s, k->id[i]);
-			if (r->nlen == name.n && memcmp(rec_name(r), name.p, name.n) == 0)
-				return &k->id[i];
-		}
-		if (k->passed == 0)
-			return NULL;
-		b = b + 1 == s->nbuckets ? 0 : b + 1;
-	}
-	return NULL;
-}
-
-static void index_put(struct store *s, uint64_t h, uint32_t id)
-{
-	for (uint32_t b = hash_bucket(s, h);; b = b + 1 == s->nbuckets ? 0 : b + 1) {
-		struct bucket *k = &s->buckets[b];
-
-		for (unsigned i = 0; i < SLOTS; i++) {
-			if (k->tag[i] == 0) {
-				k->tag[i] = hash_tag(h);
-				k->id[i] = id;
-				return;
-			}
-		}
-		k->passed++;
-	}
-}
-
-static void index_take(struct store *s, uint64_t h, const uint32_t *slot)
-{
-	for (uint32_t b = hash_bucket(s, h);; b = b + 1 == s->nbuckets ? 0 : b + 1) {
-		struct bucket *k = &s->buckets[b];
-
-		if (slot >= k->id && slot < k->id + SLOTS) {
-			k->tag[slot - k->id] = 0;
-			return;
-		}
-		k->passed--;
-	}
-}
-
-/* Makes room for `more` users. With a live store the new index is built beside the old one, which readers go on using. */
-static int index_reserve(struct user_table *t, struct store *s, uint64_t more, bool live)
-{
-	struct store grown = *s;
-	struct bucket *old = s->buckets;
-	uint32_t nold = s->nbuckets;
-
-	if (s->users + more <= (uint64_t)s->nbuckets * LOAD_MAX)
-		return 0;
-	grown.nbuckets = (uint32_t)((s->users + more) * 3 / 2 / LOAD_MAX + 64);
-	grown.buckets = map(grown.nbuckets * sizeof(*grown.buckets));
-	if (grown.buckets == NULL)
-		return -ENOMEM;
-	for (uint32_t b = 0; b < nold; b++) {
-		for (unsigned i = 0; i < SLOTS; i++) {
-			if (old[b].tag[i] == 0)
-				continue;
-			struct rec *r = rec_at(s, old[b].id[i]);
-			index_put(&grown, name_hash(t, span_of(rec_name(r), r->nlen)), old[b].id[i]);
-		}
-	}
+	if (r <= 0)
+		return r;
 	if (live)
 		lock_all(t);
-	s->buckets = grown.buckets;
-	s->nbuckets = grown.nbuckets;
+	records_swap(s, &index);
 	if (live)
 		unlock_all(t);
-	munmap(old, nold * sizeof(*old));
+	record_index_free(&index);
 	return 0;
 }
 
-static void rec_drop_slot(struct rec *r, unsigned slot)
-{
-	if ((r->flags & REC_SHA(slot)) != 0)
-		sodium_memzero(rec_sha(r, slot), 32);
-	if ((r->flags & REC_MD5(slot)) != 0)
-		sodium_memzero(rec_md5(r, slot), 16);
-	r->flags &= (uint8_t) ~(REC_SHA(slot) | REC_MD5(slot));
-}
-
-/* A record of `name` with room for what `room` says, holding what `from` held. */
-static uint32_t rec_make(struct store *s, struct span name, uint8_t room, struct rec *from)
-{
-	size_t bytes = sizeof(struct rec) + ((room & REC_SHA_ROOM) != 0 ? 64u : 0u) + ((room & REC_MD5_ROOM) != 0 ? 32u : 0u) + name.n;
-	unsigned units = (unsigned)((bytes + UNIT - 1) / UNIT);
-	uint32_t id = rec_alloc(s, units);
-
-	if (id == UINT32_MAX)
-		return id;
-	struct rec *r = rec_at(s, id);
-	memset(r, 0, (size_t)units * UNIT);
-	r->units = (uint16_t)units;
-	r->nlen = (uint8_t)name.n;
-	r->flags = room;
-	memcpy(rec_name(r), name.p, name.n);
-	if (from == NULL)
-		return id;
-	r->epoch = from->epoch;
-	r->flags |= from->flags;
-	for (unsigned slot = 0; slot < 2; slot++) {
-		if ((from->flags & REC_SHA(slot)) != 0)
-			memcpy(rec_sha(r, slot), rec_sha(from, slot), 32);
-		if ((from->flags & REC_MD5(slot)) != 0)
-			memcpy(rec_md5(r, slot), rec_md5(from, slot), 16);
-	}
-	return id;
-}
-
-static int store_set(const struct user_table *t, struct store *s, const struct user_op *op)
-{
-	uint64_t h = name_hash(t, op->name);
-	uint32_t *slot = index_find(s, h, op->name);
-	struct rec *r = slot != NULL ? rec_at(s, *slot) : NULL;
-	uint8_t room = 0;
-	unsigned side = op->epoch & 1;
-
-	if (r != NULL && r->epoch > op->epoch && r->epoch - op->epoch > 1)
-		return 0; /* older than both that are held */
-	if ((op->flags & USER_HAS_SHA256) != 0)
-		room |= REC_SHA_ROOM;
-	if ((op->flags & USER_HAS_MD5) != 0)
-		room |= REC_MD5_ROOM;
-	if (r == NULL || (room & ~r->flags) != 0) {
-		uint32_t id = rec_make(s, op->name, r != NULL ? room | (r->flags & (REC_SHA_ROOM | REC_MD5_ROOM)) : room, r);
-
-		if (id == UINT32_MAX)
-			return -ENOMEM;
-		if (r != NULL) {
-			rec_release(s, *slot);
-			*slot = id;
-		} else {
-			index_put(s, h, id);
-			s->users++;
-			rec_at(s, id)->epoch = op->epoch;
-		}
-		r = rec_at(s, id);
-	}
-	if (op->epoch > r->epoch) {
-		if (op->epoch - r->epoch > 1)
-			rec_drop_slot(r, side ^ 1u);
-		r->epoch = op->epoch;
-	}
-	rec_drop_slot(r, side);
-	if ((op->flags & USER_HAS_SHA256) != 0) {
-		memcpy(rec_sha(r, side), op->sha256, 32);
-		r->flags |= (uint8_t)REC_SHA(side);
-	}
-	if ((op->flags & USER_HAS_MD5) != 0) {
-		memcpy(rec_md5(r, side), op->md5, 16);
-		r->flags |= (uint8_t)REC_MD5(side);
-	}
-	return 0;
-}
-
-static void store_del(const struct user_table *t, struct store *s, const struct user_op *op)
-{
-	uint64_t h = name_hash(t, op->name);
-	uint32_t *slot = index_find(s, h, op->name);
-
-	if (slot == NULL)
-		return;
-	rec_release(s, *slot);
-	index_take(s, h, slot);
-	s->users--;
-}
-
-/* Forgets keys of epochs before `epoch`, a few buckets at a time. */
+/* Forgets keys of epochs before `epoch`, a few at a time. */
 static void forget_before(struct user_table *t, uint32_t epoch)
 {
-	struct store *s = t->live;
+	bool more = true;
 
-	for (uint32_t b = 0; b < s->nbuckets; b += OPS_PER_HOLD) {
+	for (uint32_t part = 0; more; part++) {
 		lock_all(t);
-		for (uint32_t k = b; k < s->nbuckets && k < b + OPS_PER_HOLD; k++) {
-			for (unsigned i = 0; i < SLOTS; i++) {
-				if (s->buckets[k].tag[i] == 0)
-					continue;
-				struct rec *r = rec_at(s, s->buckets[k].id[i]);
-				if (r->epoch < epoch)
-					rec_drop_slot(r, r->epoch & 1);
-				if (r->epoch <= epoch)
-					rec_drop_slot(r, (r->epoch & 1) ^ 1u);
-			}
-		}
+		more = records_forget(t->live, part, epoch);
 		unlock_all(t);
 	}
 }
 
-static enum table_verdict apply_ops(struct user_table *t, struct store *s, const struct update_msg *m, bool live)
+static enum table_verdict apply_ops(struct user_table *t, struct records *s, const struct update_msg *m, bool live)
 {
 	struct span rest = m->ops;
 	struct user_op op;
 	int r = 1;
 
 	while (r == 1) {
-		if (index_reserve(t, s, OPS_PER_HOLD, live) != 0)
+		if (reserve(t, s, OPS_PER_HOLD, live) != 0)
 			return TABLE_NO_MEMORY;
 		if (live)
 			lock_all(t);
 		for (unsigned n = 0; n < OPS_PER_HOLD && (r = user_op_next(&rest, &op)) == 1; n++) {
 			if (op.kind == USER_DEL)
-				store_del(t, s, &op);
-			else if (store_set(t, s, &op) != 0)
+				records_del(s, op.name);
+			else if (records_set(s, &op) != 0)
 				r = -ENOMEM;
 		}
 		if (live)
@@ -437,7 +116,7 @@ static void note_publisher(struct user_table *t, const struct update_msg *m, con
 	t->state.publisher_ms = m->unix_ms;
 	t->state.epoch = m->epoch;
 	t->state.epoch_s = m->epoch_s;
-	t->state.users = t->live->users;
+	t->state.users = records_count(t->live);
 	unlock_all(t);
 	if (forget)
 		forget_before(t, m->epoch);
@@ -445,7 +124,7 @@ static void note_publisher(struct user_table *t, const struct update_msg *m, con
 
 static void next_abandon(struct user_table *t)
 {
-	store_free(t->next);
+	records_free(t->next);
 	t->next = NULL;
 }
 
@@ -486,7 +165,7 @@ static enum table_verdict apply_snapshot(struct user_table *t, const struct upda
 		return TABLE_MALFORMED;
 	if (m->chunk == 0) {
 		next_abandon(t);
-		t->next = store_new((uint64_t)m->nops * m->chunks < 1u << 22 ? (uint64_t)m->nops * m->chunks : 0);
+		t->next = records_new((uint64_t)m->nops * m->chunks < 1u << 22 ? (uint64_t)m->nops * m->chunks : 0, t->hash_key);
 		if (t->next == NULL)
 			return TABLE_NO_MEMORY;
 		t->next_head = m->at;
@@ -506,12 +185,12 @@ static enum table_verdict apply_snapshot(struct user_table *t, const struct upda
 	if (++t->next_chunk < t->next_chunks)
 		return TABLE_OK;
 
-	struct store *old = t->live;
+	struct records *old = t->live;
 	lock_all(t);
 	t->live = t->next;
 	unlock_all(t);
 	t->next = NULL;
-	store_free(old);
+	records_free(old);
 	note_publisher(t, m, &m->at);
 	return TABLE_OK;
 }
@@ -537,7 +216,7 @@ int user_table_new(struct user_table **out)
 	if (posix_memalign((void **)&t, 64, sizeof(*t)) != 0)
 		return -ENOMEM;
 	memset(t, 0, sizeof(*t));
-	t->live = store_new(0);
+	t->live = records_new(0, t->hash_key);
 	if (t->live == NULL) {
 		free(t);
 		return -ENOMEM;
@@ -555,8 +234,8 @@ void user_table_free(struct user_table *t)
 {
 	if (t == NULL)
 		return;
-	store_free(t->live);
-	store_free(t->next);
+	records_free(t->live);
+	records_free(t->next);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&t->stripe[i].m);
 	sodium_memzero(t, sizeof(*t));
@@ -567,35 +246,17 @@ bool user_table_find(const struct user_table *t, struct span name, uint32_t epoc
 {
 	/* The locks are no part of what a reader may not change. */
 	pthread_mutex_t *m = &((struct user_table *)(uintptr_t)t)->stripe[my_stripe()].m;
-	const uint8_t *sha256 = t->decoy_sha256, *md5 = t->decoy_md5;
-	unsigned side = epoch & 1, found = 0;
-	uint32_t *slot = NULL;
+	struct record_keys k = {NULL, NULL};
+	uint64_t h = records_hash(t->hash_key, name);
+	bool found;
 
-	keys->id = UINT32_MAX;
-	uint64_t h = name_hash(t, name);
 	pthread_mutex_lock(m);
-	if (name.n > 0 && name.n <= USER_NAME_MAX)
-		slot = index_find(t->live, h, name);
-	if (slot != NULL) {
-		struct rec *r = rec_at(t->live, *slot);
-
-		if ((epoch == r->epoch || epoch == r->epoch - 1) && (t->state.epoch_s == 0 || epoch >= t->state.epoch)) {
-			if ((r->flags & REC_SHA(side)) != 0) {
-				sha256 = rec_sha(r, side);
-				found |= USER_HAS_SHA256;
-			}
-			if ((r->flags & REC_MD5(side)) != 0) {
-				md5 = rec_md5(r, side);
-				found |= USER_HAS_MD5;
-			}
-			keys->id = *slot;
-		}
-	}
-	memcpy(keys->sha256, sha256, sizeof(keys->sha256));
-	memcpy(keys->md5, md5, sizeof(keys->md5));
+	found = (t->state.epoch_s == 0 || epoch >= t->state.epoch) && records_find(t->live, h, name, epoch, &k);
+	memcpy(keys->sha256, k.sha256 != NULL ? k.sha256 : t->decoy_sha256, sizeof(keys->sha256));
+	memcpy(keys->md5, k.md5 != NULL ? k.md5 : t->decoy_md5, sizeof(keys->md5));
+	keys->flags = (uint8_t)((k.sha256 != NULL ? USER_HAS_SHA256 : 0) | (k.md5 != NULL ? USER_HAS_MD5 : 0));
 	pthread_mutex_unlock(m);
-	keys->flags = (uint8_t)found;
-	return found != 0;
+	return found;
 }
 
 enum table_verdict user_table_apply(struct user_table *t, struct span domain, const uint8_t pk[static UPDATE_SIGN_PUBLIC], struct span msg)

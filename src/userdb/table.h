@@ -17,11 +17,10 @@ struct user_keys {
 	uint8_t flags; /* USER_HAS_* of that epoch */
 	uint8_t sha256[32];
 	uint8_t md5[16];
-	uint32_t id; /* small, stable while the user lives; for budgets */
 };
 
 /** Keys of `name` for `epoch`. False: no such user, or none for that epoch; *keys is then filled with a decoy derived from a random
- * key of this process, so that the digest that follows costs and fails the same. Any thread, lock-free or briefly locked. */
+ * key of this process, so that the digest that follows costs and fails the same. Any thread, briefly locked. */
 bool user_table_find(const struct user_table *t, struct span name, uint32_t epoch, struct user_keys *keys);
 
 enum table_verdict {
