@@ -186,15 +186,12 @@ bool call_ack(struct front_core *c, struct front_in *in)
 }
 
 /* The response as the caller gets it. */
-static size_t rewrite_response(struct front_core *c, const struct front_in *in, const struct txn *x, char *to)
+static size_t pass_response(struct front_core *c, const struct front_in *in, const struct txn *x, char *to)
 {
 	struct sip_buf b;
 
 	sip_buf_init(&b, to, FRONT_OUT_MAX);
-	sip_printf(&b, "SIP/2.0 %u ", in->m.status);
-	sip_put(&b, in->m.reason);
-	sip_put(&b, SPAN_LIT("\r\n"));
-	rewrite_headers(&b, &in->m, REWRITE_VIA_POP, span_of(NULL, 0));
+	rewrite_response(&b, &in->m);
 	if (in->m.status >= 200 && in->m.status < 300) {
 		struct sip_buf whole = b;
 
@@ -226,7 +223,7 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	out->net_n = rewrite_response(c, in, x, out->net);
+	out->net_n = pass_response(c, in, x, out->net);
 	if (out->net_n == 0) {
 		core_done(c, out, FRONT_response_dropped);
 		return;

@@ -62,6 +62,46 @@ static bool branch_open(struct span branch, char kind, void *raw, size_t n)
 	       branch.p[sizeof(BRANCH_MAGIC) - 1] == kind && b64url_decode(span_of(branch.p + head, branch.n - head), raw, n) == (long)n;
 }
 
+/* A request as it goes on: ours on top of the Vias, the way behind it. 0: it does not fit. */
+static size_t pass_request(const struct front_core *c, const struct front_in *in, char kind, const void *raw, size_t n, char *to)
+{
+	const bool down = kind == 'd';
+	struct sip_buf b;
+
+	sip_buf_init(&b, to, FRONT_OUT_MAX);
+	sip_put(&b, in->m.method_text);
+	sip_putc(&b, ' ');
+	sip_put(&b, in->m.uri);
+	sip_put(&b, SPAN_LIT(" SIP/2.0\r\n"));
+	put_via(c, &b, down ? "TLS" : "UDP", kind, raw, n);
+	if (down)
+		sip_put_vias(&b, &in->m, in->src);
+	sip_printf(&b, "Max-Forwards: %d\r\n", in->m.max_forwards < 0 ? 69 : in->m.max_forwards - 1);
+	rewrite_headers(&b, &in->m, REWRITE_ROUTE_TOP | (down ? REWRITE_CREDENTIALS : REWRITE_VIA_KEEP),
+			span_str(c->sh->tenant[in->tenant].domain));
+	rewrite_end(&b, &in->m);
+	return b.overflow ? 0 : b.len;
+}
+
+/* A response as it goes on. 0: it does not fit. */
+static size_t pass_response(const struct front_in *in, char *to)
+{
+	struct sip_buf b;
+
+	sip_buf_init(&b, to, FRONT_OUT_MAX);
+	rewrite_response(&b, &in->m);
+	rewrite_end(&b, &in->m);
+	return b.overflow ? 0 : b.len;
+}
+
+/* What one token, or one client, may put on the link. */
+static bool over_budget(struct front_core *c, const struct front_in *in, struct span of, struct span who)
+{
+	const struct span piece[] = {of, who};
+
+	return budget_take(c->sh->budgets, core_hash(c, piece, 2), IN_DIALOG_PER_S, in->now_ms) > 0;
+}
+
 void dialog_from_client(struct front_core *c, struct front_in *in, struct front_action *out)
 {
 	const struct front_tenant *t = &c->sh->tenant[in->tenant];
@@ -69,7 +109,6 @@ void dialog_from_client(struct front_core *c, struct front_in *in, struct front_
 	struct span text = rewrite_route_user(&in->m);
 	struct route_token token;
 	struct down d;
-	struct sip_buf b;
 
 	if (text.p == NULL || text.n != ROUTE_TOKEN_CHARS) {
 		core_done(c, out, in->m.method == SIP_ACK ? FRONT_ack_absorbed : FRONT_in_dialog_no_token);
@@ -80,8 +119,7 @@ void dialog_from_client(struct front_core *c, struct front_in *in, struct front_
 		return;
 	}
 	/* Somebody who saw a token can spoof its client: what one token may put on the link is bounded. */
-	const struct span budget[] = {SPAN_LIT("token"), text};
-	if (budget_take(c->sh->budgets, core_hash(c, budget, 2), IN_DIALOG_PER_S, in->now_ms) > 0) {
+	if (over_budget(c, in, SPAN_LIT("token"), text)) {
 		core_done(c, out, FRONT_in_dialog_budget);
 		return;
 	}
@@ -105,21 +143,11 @@ void dialog_from_client(struct front_core *c, struct front_in *in, struct front_
 	memcpy(d.port, &in->src->port, sizeof(d.port));
 	memcpy(d.request, &request, sizeof(d.request));
 	down_mac(c, &d, in->tenant, d.mac);
-	sip_buf_init(&b, out->agent, FRONT_OUT_MAX);
-	sip_put(&b, in->m.method_text);
-	sip_putc(&b, ' ');
-	sip_put(&b, in->m.uri);
-	sip_put(&b, SPAN_LIT(" SIP/2.0\r\n"));
-	put_via(c, &b, "TLS", 'd', &d, sizeof(d));
-	sip_put_vias(&b, &in->m, in->src);
-	sip_printf(&b, "Max-Forwards: %d\r\n", in->m.max_forwards < 0 ? 69 : in->m.max_forwards - 1);
-	rewrite_headers(&b, &in->m, REWRITE_ROUTE_TOP | REWRITE_CREDENTIALS, span_str(t->domain));
-	rewrite_end(&b, &in->m);
-	if (b.overflow) {
+	out->agent_n = pass_request(c, in, 'd', &d, sizeof(d), out->agent);
+	if (out->agent_n == 0) {
 		core_done(c, out, FRONT_malformed);
 		return;
 	}
-	out->agent_n = b.len;
 	out->tenant = in->tenant;
 	core_done(c, out, FRONT_forwarded_in_dialog);
 }
@@ -127,7 +155,6 @@ void dialog_from_client(struct front_core *c, struct front_in *in, struct front_
 void dialog_response_from_agent(struct front_core *c, struct front_in *in, struct front_action *out)
 {
 	struct down d;
-	struct sip_buf b;
 	uint8_t mac[8];
 
 	if (!branch_open(in->m.via.branch, 'd', &d, sizeof(d))) {
@@ -139,17 +166,11 @@ void dialog_response_from_agent(struct front_core *c, struct front_in *in, struc
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	sip_buf_init(&b, out->net, FRONT_OUT_MAX);
-	sip_printf(&b, "SIP/2.0 %u ", in->m.status);
-	sip_put(&b, in->m.reason);
-	sip_put(&b, SPAN_LIT("\r\n"));
-	rewrite_headers(&b, &in->m, REWRITE_VIA_POP, span_of(NULL, 0));
-	rewrite_end(&b, &in->m);
-	if (b.overflow) {
+	out->net_n = pass_response(in, out->net);
+	if (out->net_n == 0) {
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	out->net_n = b.len;
 	memcpy(out->to.ip, d.ip, sizeof(d.ip));
 	memcpy(&out->to.port, d.port, sizeof(d.port));
 	core_done(c, out, FRONT_relayed_response);
@@ -163,7 +184,6 @@ void dialog_from_agent(struct front_core *c, struct front_in *in, struct front_a
 	struct route_token token;
 	uint64_t request;
 	struct up u;
-	struct sip_buf b;
 
 	/* Only to where the tenant's own token says, so an agent's connection is no way to send to anybody. */
 	if (a == NULL || text.p == NULL || route_token_open(text, a->route_key, (uint32_t)in->unix_s, &token) != 0 ||
@@ -176,20 +196,11 @@ void dialog_from_agent(struct front_core *c, struct front_in *in, struct front_a
 	u.tenant[1] = (uint8_t)in->tenant;
 	memcpy(u.request, &request, sizeof(u.request));
 	up_mac(c, &u, &token.client, u.mac);
-	sip_buf_init(&b, out->net, FRONT_OUT_MAX);
-	sip_put(&b, in->m.method_text);
-	sip_putc(&b, ' ');
-	sip_put(&b, in->m.uri);
-	sip_put(&b, SPAN_LIT(" SIP/2.0\r\n"));
-	put_via(c, &b, "UDP", 'u', &u, sizeof(u));
-	sip_printf(&b, "Max-Forwards: %d\r\n", in->m.max_forwards < 0 ? 69 : in->m.max_forwards - 1);
-	rewrite_headers(&b, &in->m, REWRITE_VIA_KEEP | REWRITE_ROUTE_TOP, span_of(NULL, 0));
-	rewrite_end(&b, &in->m);
-	if (b.overflow) {
+	out->net_n = pass_request(c, in, 'u', &u, sizeof(u), out->net);
+	if (out->net_n == 0) {
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	out->net_n = b.len;
 	out->to = token.client;
 	core_done(c, out, FRONT_relayed_request);
 }
@@ -197,7 +208,6 @@ void dialog_from_agent(struct front_core *c, struct front_in *in, struct front_a
 void dialog_response_from_client(struct front_core *c, struct front_in *in, struct front_action *out)
 {
 	struct up u;
-	struct sip_buf b;
 	uint8_t mac[8];
 
 	if (!branch_open(in->m.via.branch, 'u', &u, sizeof(u))) {
@@ -210,8 +220,7 @@ void dialog_response_from_client(struct front_core *c, struct front_in *in, stru
 		core_done(c, out, FRONT_response);
 		return;
 	}
-	const struct span budget[] = {SPAN_LIT("client"), span_of(in->src->ip, 16)};
-	if (budget_take(c->sh->budgets, core_hash(c, budget, 2), IN_DIALOG_PER_S, in->now_ms) > 0) {
+	if (over_budget(c, in, SPAN_LIT("client"), span_of(in->src->ip, 16))) {
 		core_done(c, out, FRONT_in_dialog_budget);
 		return;
 	}
@@ -219,17 +228,11 @@ void dialog_response_from_client(struct front_core *c, struct front_in *in, stru
 		core_done(c, out, FRONT_no_agent);
 		return;
 	}
-	sip_buf_init(&b, out->agent, FRONT_OUT_MAX);
-	sip_printf(&b, "SIP/2.0 %u ", in->m.status);
-	sip_put(&b, in->m.reason);
-	sip_put(&b, SPAN_LIT("\r\n"));
-	rewrite_headers(&b, &in->m, REWRITE_VIA_POP, span_of(NULL, 0));
-	rewrite_end(&b, &in->m);
-	if (b.overflow) {
+	out->agent_n = pass_response(in, out->agent);
+	if (out->agent_n == 0) {
 		core_done(c, out, FRONT_malformed);
 		return;
 	}
-	out->agent_n = b.len;
 	out->tenant = in->tenant;
 	core_done(c, out, FRONT_relayed_response);
 }

@@ -95,6 +95,8 @@ enum {
 /** Copies headers, but for Content-Length and Max-Forwards, which the caller writes, and for those that only a front may write. Folds
  * become spaces. */
 void rewrite_headers(struct sip_buf *b, const struct sip_msg *m, unsigned how, struct span domain);
+/** A response's status line and headers, our own Via taken off the top. */
+void rewrite_response(struct sip_buf *b, const struct sip_msg *m);
 /** The user part of the topmost Route's URI; p == NULL: none. */
 struct span rewrite_route_user(const struct sip_msg *m);
 /** Content-Length, blank line, body. */

@@ -100,6 +100,14 @@ void rewrite_headers(struct sip_buf *b, const struct sip_msg *m, unsigned how, s
 	}
 }
 
+void rewrite_response(struct sip_buf *b, const struct sip_msg *m)
+{
+	sip_printf(b, "SIP/2.0 %u ", m->status);
+	sip_put(b, m->reason);
+	sip_put(b, SPAN_LIT("\r\n"));
+	rewrite_headers(b, m, REWRITE_VIA_POP, span_of(NULL, 0));
+}
+
 struct span rewrite_route_user(const struct sip_msg *m)
 {
 	const struct sip_hdr *h = sip_hdr_first(m, SIP_HDR_ROUTE);
