@@ -116,6 +116,18 @@ static int parse_fronts(const json_t *list, struct enrol *out, char *why)
 	return 0;
 }
 
+/* An enrolment comes from elsewhere: none of its bytes may steer the terminal that the refusal is read on. */
+static int refuse_key(const char *key, char *why)
+{
+	char shown[33];
+	size_t n = 0;
+
+	for (; key[n] != '\0' && n < sizeof(shown) - 1; n++)
+		shown[n] = isgraph((unsigned char)key[n]) ? key[n] : '?';
+	shown[n] = '\0';
+	return refuse(why, "unknown key \"%s\"; user, domain, secret, fronts and epoch_s are known", shown);
+}
+
 static int parse_object(json_t *root, struct enrol *out, char *why)
 {
 	static const char *const known[] = {"user", "domain", "secret", "fronts", "epoch_s"};
@@ -130,7 +142,7 @@ static int parse_object(json_t *root, struct enrol *out, char *why)
 		for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 			ok = ok || strcmp(key, known[i]) == 0;
 		if (!ok)
-			return refuse(why, "unknown key \"%.32s\"; user, domain, secret, fronts and epoch_s are known", key);
+			return refuse_key(key, why);
 	}
 	user = json_object_get(root, "user");
 	domain = json_object_get(root, "domain");

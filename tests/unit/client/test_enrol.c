@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -34,6 +35,8 @@ __attribute__((format(printf, 2, 3))) static int parse(struct enrol *e, const ch
 	if (rc < 0) {
 		assert_int_equal(rc, -EINVAL);
 		assert_true(why[0] != '\0');
+		for (size_t i = 0; why[i] != '\0'; i++)
+			assert_true(isprint((unsigned char)why[i]));
 		/* Nothing of a secret gets into messages or stays behind. */
 		assert_null(strstr(why, secret));
 		assert_int_equal(e->secret[0], 0);
@@ -74,6 +77,9 @@ static void refuses_bad_json(void **state)
 	assert_int_equal(parse(&e, "{}"), -EINVAL);
 	assert_int_equal(parse(&e, "{\"user\":\"a\",\"user\":\"a\",\"domain\":\"x.org\",\"secret\":\"%s\"," REST, secret), -EINVAL);
 	assert_int_equal(parse(&e, "{\"user\":\"a\",\"domain\":\"x.org\",\"secret\":\"%s\",\"admin\":true," REST, secret), -EINVAL);
+	/* What is shown of a stranger's key steers no terminal. */
+	assert_int_equal(parse(&e, "{\"user\":\"a\",\"domain\":\"x.org\",\"secret\":\"%s\",\"a\\u001b[2J\\u009b\":1," REST, secret),
+			 -EINVAL);
 	assert_int_equal(parse(&e, "{\"user\":\"a\",\"domain\":\"x.org\",\"secret\":\"%s\"," REST " x", secret), -EINVAL);
 	assert_int_equal(parse(&e, "{\"user\":7,\"domain\":\"x.org\",\"secret\":\"%s\"," REST, secret), -EINVAL);
 	assert_int_equal(
