@@ -15,7 +15,7 @@ case "$seconds" in
 	;;
 esac
 shift
-[ $# -gt 0 ] || set -- sip_datagram sip_stream digest sdp ticket update gate
+[ $# -gt 0 ] || set -- sip_datagram sip_stream digest sdp ticket update socks enrol gate_record gate
 
 if [ ! -f "$build/build.ninja" ]; then
 	CC=clang meson setup "$build" "$root" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
@@ -45,6 +45,7 @@ for target; do
 		;;
 	digest) dict=-dict=$here/digest.dict ;;
 	sdp) dict=-dict=$here/sdp.dict ;;
+	enrol) dict=-dict=$here/enrol.dict ;;
 	esac
 	# shellcheck disable=SC2086 # absent arguments must vanish
 	if "$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=10 -max_len=4096 -rss_limit_mb=1024 -print_final_stats=1 \
