@@ -130,19 +130,25 @@ def application_bytes(walnut):
     return walnut.link_bytes()
 
 
-def denied_bytes(lab, walnut, seconds=30, rate=5000, leak=None):
-    """Every kind of refusal at both fronts while nobody is signed in. `leak`: called once in the middle, to see whether it is noticed."""
-    replay = live_call(lab, walnut)
+def denied_bytes(lab, walnut, seconds=30, rate=5000, leak=None, calls=1):
+    """Every kind of refusal at both fronts while nobody is signed in. `leak`: called once in the middle, to see whether it is noticed.
+    `calls`: as in Refusals."""
+    src, sport, front, datagram = live_call(lab, walnut)
     quiet(lab, walnut)
     # Both fronts know the link and have their users: from here on only heartbeats.
     walnut.connected()
     with Watch(lab) as idle:
         time.sleep(min(6, seconds))
+    found = refused_bytes(lab, walnut, [(src, sport, front, datagram), (src, sport % 65000 + 500, front, datagram)], seconds, rate, leak, calls)
+    return found | {"link_idle": {k: idle.last[k] for k in ("front_tls", "gate_tls", "neighbour", "other")}}
+
+
+def refused_bytes(lab, walnut, replay, seconds, rate, leak=None, calls=1):
+    """What the link carries, other than what the parts say to each other, while everything is refused."""
     outcomes = walnut.front_outcomes()
     agent0, fronts0 = application_bytes(walnut)
     with Watch(lab) as watch:
-        src, sport, front, datagram = replay
-        refusals = Refusals(lab, USER, walnut.secret(), [replay, (src, sport % 65000 + 500, front, datagram)])
+        refusals = Refusals(lab, USER, walnut.secret(), replay, calls)
         floods = Floods(lab, seconds + 5).sip(USER, rate=rate)
         refusals.start()
         time.sleep(seconds / 2)
@@ -157,14 +163,12 @@ def denied_bytes(lab, walnut, seconds=30, rate=5000, leak=None):
     after = walnut.front_outcomes()
     other = watch.last["other"]["bytes"]
     application = max(agent1 - agent0, fronts1 - fronts0)
-    span = watch.last["t"]
     return {
         "denied_bytes_on_link": other + application, "frame_bytes_other": other, "application_bytes": application,
         "frames_lost_by_counter": watch.last["lost"], "other_frames": watch.last["shown"], "seconds": seconds,
         "link": {k: watch.last[k] for k in ("front_tls", "gate_tls", "neighbour", "other")},
-        "link_idle": {k: idle.last[k] for k in ("front_tls", "gate_tls", "neighbour", "other")},
         "refusals": {k: v - outcomes.get(k, 0) for k, v in after.items() if v != outcomes.get(k, 0)},
-        "generator": said.get("sip"), "rounds_of_the_rest": refusals.rounds, "t": span,
+        "generator": said.get("sip"), "rounds_of_the_rest": refusals.rounds, "t": watch.last["t"],
     }
 
 

@@ -80,10 +80,10 @@ def children(pid):
 class Walnut:
     """Two fronts, a gate, an agent, one user with an enrolment in `me`."""
 
-    def __init__(self, lab, epoch_s=86400, hole_lifetime_s=1800, front_more="", agent_more="", service_more=""):
+    def __init__(self, lab, epoch_s=86400, hole_lifetime_s=1800, front_more="", tenant_more="", agent_more="", service_more=""):
         self.lab = lab
         self.epoch_s, self.hole_lifetime_s, self.front_more, self.agent_more = epoch_s, hole_lifetime_s, front_more, agent_more
-        self.service_more = service_more
+        self.tenant_more, self.service_more = tenant_more, service_more
         self.home = lab.path("me")
         self.f1 = Daemon(lab, "f1", "f1", "walnut-front", lab.path("f1.yaml"))
         self.f2 = Daemon(lab, "f2", "f2", "walnut-front", lab.path("f2.yaml"))
@@ -122,7 +122,7 @@ threads: 1
   - domain: {DOMAIN}
     agent_pin: "{agent_pin}"
     signing_key: "{signing}"
-""")
+{self.tenant_more}""")
         self.write("gate", f"""outside: {{ interface: wan, addresses: [{t.GATE_PUBLIC}], ports: 1024-65535 }}
 inside: {{ interface: lan }}
 control: {t.GATE_INSIDE}:7443

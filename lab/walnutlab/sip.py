@@ -267,14 +267,15 @@ class Client:
 
 class Refusals(threading.Thread):
     """Every kind of refusal that the generator does not make, a few of each a second at each front, until stopped. A user's
-    secret is given for those kinds that only an authenticated sender can meet. `replay`: [(source, port, front, datagram)]."""
+    secret is given for those kinds that only an authenticated sender can meet; it tries `calls` calls a round, none of which can be
+    passed on. `replay`: [(source, port, front, datagram)]."""
 
-    def __init__(self, lab, user, secret, replay=()):
+    def __init__(self, lab, user, secret, replay=(), calls=1):
         super().__init__(daemon=True)
         self.ended = threading.Event()
         self.clients = [Client(lab, "attack", f, user, secret) for f in t.FRONTS]
         self.spoofer = Spoofer(lab)
-        self.replay = replay
+        self.replay, self.calls = replay, calls
         self.rounds = 0
         self.failed = None
 
@@ -319,8 +320,9 @@ class Refusals(threading.Thread):
             c.send(c.request(body=body, credentials=credentials, **more))
         realm, nonce = c.challenge()
         c.send(c.request(body=body, credentials=c.credentials(realm, nonce, body, uri="sip:other@example.org")))
-        realm, nonce = c.challenge()
-        c.send(c.request(body=body, credentials=c.credentials(realm, nonce, body), max_forwards=0))
+        for _ in range(self.calls):
+            realm, nonce = c.challenge()
+            c.send(c.request(body=body, credentials=c.credentials(realm, nonce, body), max_forwards=0))
 
     def stop(self):
         self.ended.set()
