@@ -23,7 +23,7 @@ static void put_our_via(const struct front_core *c, struct sip_buf *b, uint64_t 
 
 static void end_call(struct front_core *c, struct txn *x)
 {
-	c->view[x->tenant].calls--;
+	atomic_fetch_sub_explicit(&c->sh->tenant[x->tenant].calls, 1, memory_order_relaxed);
 	txn_end(c->txns, x);
 }
 
@@ -102,19 +102,18 @@ static size_t rewrite_invite(struct front_core *c, const struct front_in *in, co
 
 void call_begin(struct front_core *c, struct front_in *in, const struct call_grant *g, struct front_action *out)
 {
-	const struct front_tenant *t = &c->sh->tenant[in->tenant];
+	struct front_tenant *t = &c->sh->tenant[in->tenant];
 	const struct front_agent *a = atomic_load_explicit(&t->agent, memory_order_acquire);
-	struct tenant_view *v = &c->view[in->tenant];
 	struct sip_buf b;
 	struct txn *x = NULL;
 
-	if (v->calls < t->max_calls)
+	if (atomic_fetch_add_explicit(&t->calls, 1, memory_order_relaxed) < t->max_calls)
 		x = txn_begin(c->txns, core_exact(c, in), core_branch(c, in), in->src, in->now_ms);
 	if (x == NULL) {
+		atomic_fetch_sub_explicit(&t->calls, 1, memory_order_relaxed);
 		call_refuse(c, in, 503, "Service Unavailable", 1, FRONT_call_limit, out);
 		return;
 	}
-	v->calls++;
 	x->tenant = in->tenant;
 	memcpy(x->uri, in->m.uri.p, in->m.uri.n);
 	x->uri_n = (uint16_t)in->m.uri.n;
@@ -185,6 +184,22 @@ bool call_ack(struct front_core *c, struct front_in *in)
 	return true;
 }
 
+/* What an INVITE's answer and the ACK of a 2xx, which is a transaction of its own, have in common. */
+static uint64_t ack_key(const struct front_core *c, const struct sip_msg *m)
+{
+	const struct span piece[] = {SPAN_LIT("ack"), m->call_id, m->from_tag, span_of(&m->cseq, sizeof(m->cseq))};
+
+	return core_hash(c, piece, 4);
+}
+
+void call_acknowledged(struct front_core *c, const struct front_in *in)
+{
+	struct txn *x = txn_by_branch(c->txns, ack_key(c, &in->m), in->src);
+
+	if (x != NULL && x->state == TXN_ACCEPTED && x->tenant == in->tenant)
+		txn_shorten(c->txns, x, in->now_ms);
+}
+
 /* The response as the caller gets it. */
 static size_t pass_response(struct front_core *c, const struct front_in *in, const struct txn *x, char *to)
 {
@@ -232,6 +247,8 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 	txn_keep(x, span_of(out->net, out->net_n));
 	if (success && x->state == TXN_PROCEEDING) {
 		txn_enter(c->txns, x, TXN_ACCEPTED, in->now_ms);
+		/* Its branch would serve CANCEL and the ACK of a refusal, which do not come any more. */
+		txn_file(c->txns, x, ack_key(c, &in->m));
 	} else if (in->m.status >= 300) {
 		txn_enter(c->txns, x, TXN_COMPLETED, in->now_ms);
 		sip_buf_init(&b, out->agent, FRONT_OUT_MAX);

@@ -58,14 +58,15 @@ struct front_agent {
 
 struct front_tenant {
 	char domain[DOMAIN_MAX + 1];
-	bool sha256, md5; /* algorithms that are offered and taken */
-	uint32_t max_calls;
+	bool sha256, md5;   /* algorithms that are offered and taken */
+	uint32_t max_calls; /* transactions of all workers together */
 	uint32_t user_calls_per_s, service_calls_per_s;
 	struct user_table *users;
 	/* Written by the relay's thread, read by workers. What was published is kept until the end of the process, so a reader never holds
 	 * a pointer to freed memory; it is replaced only when an agent says something new. */
 	_Atomic(const struct front_agent *) agent;
 	atomic_bool connected;
+	_Atomic uint32_t calls; /* live transactions; written by the workers */
 };
 
 struct budgets;

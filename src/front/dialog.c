@@ -149,6 +149,8 @@ void dialog_from_client(struct front_core *c, struct front_in *in, struct front_
 		return;
 	}
 	out->tenant = in->tenant;
+	if (in->m.method == SIP_ACK)
+		call_acknowledged(c, in);
 	core_done(c, out, FRONT_forwarded_in_dialog);
 }
 

@@ -20,7 +20,6 @@ struct tenant_view {
 	bool rotates, empty, stale;
 	uint16_t realm_n;
 	char realm[REALM_MAX];
-	uint32_t calls; /* live transactions of this worker */
 };
 
 struct front_core {
@@ -70,6 +69,8 @@ bool call_retransmission(struct front_core *c, struct front_in *in, struct front
 void call_cancel(struct front_core *c, struct front_in *in, struct front_action *out);
 /** True: the ACK of a non-2xx, which ends here. */
 bool call_ack(struct front_core *c, struct front_in *in);
+/** The ACK of a 2xx has gone to the agent: the call's place is soon free. */
+void call_acknowledged(struct front_core *c, const struct front_in *in);
 void call_response(struct front_core *c, struct front_in *in, uint64_t id, struct front_action *out);
 /** A status that the front answers itself, to somebody who has authenticated. retry_after_s 0: none. */
 void call_refuse(struct front_core *c, struct front_in *in, unsigned status, const char *reason, unsigned retry_after_s,

@@ -57,17 +57,29 @@ static void wheel_put(struct txn_table *t, struct txn *x, uint64_t due_ms)
 	t->wheel[x->slot] = x->index;
 }
 
-static void chain_take(struct txn_table *t, struct txn *x)
+static void exact_take(struct txn_table *t, struct txn *x)
 {
 	uint32_t *p = &t->exact[x->exact & t->mask];
 
 	while (*p != x->index)
 		p = &t->x[*p].next_exact;
 	*p = x->next_exact;
-	p = &t->branch[x->branch & t->mask];
+}
+
+static void branch_take(struct txn_table *t, struct txn *x)
+{
+	uint32_t *p = &t->branch[x->branch & t->mask];
+
 	while (*p != x->index)
 		p = &t->x[*p].next_branch;
 	*p = x->next_branch;
+}
+
+static void branch_put(struct txn_table *t, struct txn *x, uint64_t branch)
+{
+	x->branch = branch;
+	x->next_branch = t->branch[branch & t->mask];
+	t->branch[branch & t->mask] = x->index;
 }
 
 static void *map(size_t bytes)
@@ -141,7 +153,6 @@ struct txn *txn_begin(struct txn_table *t, uint64_t exact, uint64_t branch, cons
 	x->index = index;
 	x->id = t->generation << INDEX_BITS | index;
 	x->exact = exact;
-	x->branch = branch;
 	x->src = *src;
 	x->resends = 0;
 	x->resent_ms = now_ms;
@@ -149,8 +160,7 @@ struct txn *txn_begin(struct txn_table *t, uint64_t exact, uint64_t branch, cons
 	x->slot = NONE;
 	x->next_exact = t->exact[exact & t->mask];
 	t->exact[exact & t->mask] = index;
-	x->next_branch = t->branch[branch & t->mask];
-	t->branch[branch & t->mask] = index;
+	branch_put(t, x, branch);
 	x->deadline_ms = now_ms + TXN_LIFE_MS;
 	wheel_put(t, x, x->deadline_ms);
 	return x;
@@ -159,7 +169,8 @@ struct txn *txn_begin(struct txn_table *t, uint64_t exact, uint64_t branch, cons
 void txn_end(struct txn_table *t, struct txn *x)
 {
 	wheel_take(t, x);
-	chain_take(t, x);
+	exact_take(t, x);
+	branch_take(t, x);
 	x->state = TXN_FREE;
 	x->next_exact = t->free_head;
 	t->free_head = x->index;
@@ -197,6 +208,20 @@ void txn_enter(struct txn_table *t, struct txn *x, enum txn_state state, uint64_
 	x->deadline_ms = now_ms + (state == TXN_CONFIRMED ? TXN_CONFIRMED_MS : TXN_LIFE_MS);
 	x->interval_ms = SIP_T1_MS;
 	wheel_put(t, x, state == TXN_COMPLETED ? now_ms + x->interval_ms : x->deadline_ms);
+}
+
+void txn_file(struct txn_table *t, struct txn *x, uint64_t branch)
+{
+	branch_take(t, x);
+	branch_put(t, x, branch);
+}
+
+void txn_shorten(struct txn_table *t, struct txn *x, uint64_t now_ms)
+{
+	if (x->deadline_ms <= now_ms + TXN_CONFIRMED_MS)
+		return;
+	x->deadline_ms = now_ms + TXN_CONFIRMED_MS;
+	wheel_put(t, x, x->deadline_ms);
 }
 
 void txn_keep(struct txn *x, struct span answer)

@@ -11,7 +11,7 @@
 
 #define TXN_ANSWER_MAX   1536 /* a longer answer is sent once and not kept */
 #define TXN_LIFE_MS      32000u
-#define TXN_CONFIRMED_MS 5000u /* T4: late ACKs are absorbed */
+#define TXN_CONFIRMED_MS 5000u /* T4: so long late copies may come after the ACK */
 #define TXN_RESENDS_MAX  7u
 #define TXN_RESEND_MS    100u
 
@@ -28,7 +28,7 @@ struct txn {
 	uint32_t index;
 	uint64_t id;     /* stands in our branch; never repeats within a boot */
 	uint64_t exact;  /* keyed hash of the datagram and its source */
-	uint64_t branch; /* keyed hash of branch, sent-by and source */
+	uint64_t branch; /* keyed hash of branch, sent-by and source; once accepted, of what the ACK will have */
 	struct wn_addr src;
 	unsigned tenant;
 	uint64_t due_ms;      /* next timer */
@@ -61,6 +61,10 @@ struct txn *txn_by_id(struct txn_table *t, uint64_t id);
 
 /** Moves to a later state and sets its timers. */
 void txn_enter(struct txn_table *t, struct txn *x, enum txn_state state, uint64_t now_ms);
+/** Files it under another `branch`. */
+void txn_file(struct txn_table *t, struct txn *x, uint64_t branch);
+/** Ends the state in TXN_CONFIRMED_MS, if it would not end sooner. */
+void txn_shorten(struct txn_table *t, struct txn *x, uint64_t now_ms);
 /** Keeps an answer; one that is too long clears what was kept. */
 void txn_keep(struct txn *x, struct span answer);
 /** Whether the kept answer may be sent to a request of `asked` bytes now; counts it. */

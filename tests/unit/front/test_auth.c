@@ -541,6 +541,38 @@ static void test_call_limit(void **state)
 	}
 	assert_int_equal(timeouts, 8);
 	assert_int_equal(front_core_calls(w.core), 0);
+	assert_int_equal(atomic_load(&w.tenant[0].calls), 0);
+}
+
+/* Which worker a caller comes to is chance: the limit is one for all of them. */
+static void test_call_limit_of_all_workers(void **state)
+{
+	struct wn_addr src = addr_of("198.18.4.2:40112");
+	struct front_core *first = w.core, *second;
+	char id[32];
+
+	(void)state;
+	assert_int_equal(front_core_new(&w.sh, 4, 0, &second), 0);
+	for (unsigned i = 0; i < 8; i++) {
+		struct call c = {.call_id = id};
+
+		snprintf(id, sizeof(id), "call%u", i);
+		w.core = i < 5 ? first : second;
+		world_sign_in(&w, &c, &alice, &src, sent, sizeof(sent));
+	}
+	refused(FRONT_call_limit, "SIP/2.0 503 ");
+	w.core = first;
+	refused(FRONT_call_limit, "SIP/2.0 503 ");
+	for (unsigned s = 0; s < 70; s++) {
+		w.now_ms += 1000;
+		while (front_core_tick(second, w.now_ms, &w.a))
+			;
+	}
+	struct call c = {.call_id = "room"};
+	world_sign_in(&w, &c, &alice, &src, sent, sizeof(sent));
+	assert_int_equal(front_core_calls(first), 6);
+	assert_int_equal(front_core_calls(second), 0);
+	front_core_free(second);
 }
 
 static void test_max_forwards(void **state)
@@ -706,6 +738,7 @@ int main(void)
 		T(test_user_budget),
 		T(test_service_budget),
 		T(test_call_limit),
+		T(test_call_limit_of_all_workers),
 		T(test_max_forwards),
 		T(test_smuggling),
 		T(test_once_over_all_workers),

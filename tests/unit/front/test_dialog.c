@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "front/txn.h"
 #include "sip/build.h"
 #include "world.h"
 
@@ -299,6 +300,67 @@ static void test_ack_and_bye(void **state)
 	assert_int_equal(w.a.net_n, 0);
 }
 
+static unsigned calls_after(uint64_t ms)
+{
+	w.now_ms += ms;
+	while (front_core_tick(w.core, w.now_ms, &w.a))
+		;
+	assert_int_equal(front_core_calls(w.core), atomic_load(&w.tenant[0].calls));
+	return front_core_calls(w.core);
+}
+
+/* A call that has been acknowledged soon makes room for another; until then late copies find it. */
+static void test_ack_makes_room(void **state)
+{
+	struct wn_addr port = addr_of("198.18.4.2:5555");
+	struct call c;
+
+	(void)state;
+	call_up();
+	/* ACKs of something else, and from elsewhere */
+	c = in_dialog("ACK");
+	world_call(&w, &c, &src);
+	c.cseq = 1;
+	c.call_id = "another";
+	world_call(&w, &c, &src);
+	c.call_id = NULL;
+	c.from_tag = "another";
+	world_call(&w, &c, &src);
+	c.from_tag = NULL;
+	world_call(&w, &c, &port);
+	assert_int_equal(counted(&w, FRONT_forwarded_in_dialog), 4);
+	c.method = "BYE";
+	world_call(&w, &c, &src);
+	assert_int_equal(calls_after(TXN_CONFIRMED_MS + 1000), 1);
+	/* an ACK that did not get to the agent */
+	c.method = "ACK";
+	front_core_set_room(w.core, false);
+	world_call(&w, &c, &src);
+	front_core_set_room(w.core, true);
+	assert_int_equal(w.a.outcome, FRONT_no_agent);
+	assert_int_equal(calls_after(TXN_CONFIRMED_MS + 1000), 1);
+	world_call(&w, &c, &src);
+	assert_int_equal(w.a.outcome, FRONT_forwarded_in_dialog);
+	assert_int_equal(calls_after(TXN_CONFIRMED_MS - 1000), 1);
+	world_from_agent(&w, answer, answer_n);
+	assert_int_equal(w.a.outcome, FRONT_relayed_response);
+	world_call(&w, &c, &src); /* puts nothing off */
+	world_send(&w, sent, sent_n, &src);
+	assert_int_equal(w.a.outcome, FRONT_retransmission);
+	assert_int_equal(calls_after(1100), 0);
+	world_send(&w, sent, sent_n, &src);
+	assert_int_equal(w.a.outcome, FRONT_replay);
+}
+
+/* Without an ACK it stays for as long as the agent repeats its answer. */
+static void test_no_ack(void **state)
+{
+	(void)state;
+	call_up();
+	assert_int_equal(calls_after(TXN_LIFE_MS - 1000), 1);
+	assert_int_equal(calls_after(1100), 0);
+}
+
 /* The same request has the same branch towards the agent, so that the agent recognises the repetition. */
 static void test_in_dialog_branch_is_stable(void **state)
 {
@@ -517,6 +579,8 @@ int main(void)
 		T(test_agent_gone),
 		T(test_cancel),
 		T(test_ack_and_bye),
+		T(test_ack_makes_room),
+		T(test_no_ack),
 		T(test_in_dialog_branch_is_stable),
 		T(test_in_dialog_needs_a_token),
 		T(test_token_is_first_class),

@@ -57,7 +57,14 @@ static void test_chains(void **state)
 	a = txn_begin(t, 7, 7, &src, 0);
 	b = txn_begin(t, 7 + 16, 7 + 16, &src, 0);
 	c = txn_begin(t, 7 + 32, 7 + 32, &src, 0);
+	txn_file(t, b, 7);
+	assert_null(txn_by_branch(t, 7 + 16, &src));
+	assert_ptr_equal(txn_by_branch(t, 7 + 32, &src), c);
+	txn_file(t, b, 5);
+	assert_ptr_equal(txn_by_branch(t, 5, &src), b);
+	assert_ptr_equal(txn_by_branch(t, 7, &src), a);
 	txn_end(t, b);
+	assert_null(txn_by_branch(t, 5, &src));
 	assert_ptr_equal(txn_by_exact(t, 7), a);
 	assert_ptr_equal(txn_by_exact(t, 7 + 32), c);
 	assert_null(txn_by_exact(t, 7 + 16));
