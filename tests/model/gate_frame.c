@@ -79,7 +79,7 @@ static size_t draw_length(struct draw *d)
 	case 2:
 		return draw_below(d, 20);
 	case 3:
-		return 1440 + draw_below(d, 33);
+		return 1440 + draw_below(d, 120); /* up to more than a link carries */
 	default:
 		return draw_below(d, 1473);
 	}

@@ -15,7 +15,7 @@
 #define GM_TENANTS 4
 
 enum gm_side { GM_OUTSIDE = 0, GM_INSIDE = 1 };
-enum gm_verdict { GM_DROP, GM_HOST, GM_OUT };
+enum gm_verdict { GM_DROP, GM_HOST, GM_OUT, GM_BACK /* dropped, and its sender told */ };
 
 /** What the gate is set up for. */
 struct gm_net {
@@ -44,7 +44,7 @@ struct gm_answer {
 	enum gm_verdict verdict;
 	const char *why;    /* a class of reasons; "" when not dropped */
 	const char *also;   /* another that is as right; "" none */
-	const char *passed; /* what counts it when it is not dropped */
+	const char *passed; /* what counts it when it is not dropped, or its sender is told */
 	uint8_t out[GM_FRAME];
 	size_t n;
 };

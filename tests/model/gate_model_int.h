@@ -15,6 +15,7 @@ struct gm_packet {
 	uint32_t payload;      /* where the layer-4 payload starts in the frame */
 	uint32_t npayload;
 	uint8_t icmp_type;
+	bool df;
 	/* TCP */
 	bool syn, ack, rst, fin;
 	uint32_t seq, ackno, window, sack;
@@ -37,8 +38,11 @@ void gm_rewrite(const struct gm_packet *p, const uint8_t *frame, size_t n, bool 
 		uint32_t keep, struct gm_answer *a);
 void gm_rewrite_error(const struct gm_packet *p, const struct gm_quote *q, const uint8_t *frame, size_t n, bool inbound, uint32_t ip,
 		      uint16_t port, struct gm_answer *a);
-/** Addresses the frame to the next hop. \return NULL, or "route". */
+/** Addresses the frame to the next hop. \return NULL, "big", or "route". */
 const char *gm_route(const struct gm_net *net, enum gm_side from, uint32_t dst, uint32_t len, struct gm_answer *a);
+/** The gate's own message about the frame to who sent it. what: type, code, and the word after the checksum. */
+void gm_tell(const struct gm_packet *p, const uint8_t *frame, uint32_t from, uint8_t type, uint8_t code, uint32_t word,
+	     struct gm_answer *a);
 bool gm_tag_valid(const uint8_t key[16], const uint8_t *data, uint32_t n, uint64_t *counter);
 
 /* gate_model_tcp.c. side: who sends. \return whether it passes; if not, nothing has changed. */

@@ -112,6 +112,7 @@ const char *gm_read(const struct gm_net *net, enum gm_side side, const uint8_t *
 		return "malformed";
 	p->proto = ip[9];
 	p->ttl = ip[8];
+	p->df = (ip[6] & 0x40) != 0;
 	p->src = get32(ip + 12);
 	p->dst = get32(ip + 16);
 	rest = p->len - 20;
@@ -276,7 +277,11 @@ const char *gm_route(const struct gm_net *net, enum gm_side from, uint32_t dst, 
 	const bool lan = (dst & 0xffffff00) == net->lan, wan = (dst & 0xffffff00) == net->wan;
 	const uint32_t hop = lan || wan ? dst : net->gateway;
 
-	if (lan != (to == GM_INSIDE) || len > net->mtu || dst == net->control_ip)
+	if (dst == net->control_ip || ((lan || wan) && ((dst & 255) == 0 || (dst & 255) == 255)))
+		return "route";
+	if (len > net->mtu)
+		return "big";
+	if (lan != (to == GM_INSIDE))
 		return "route";
 	for (unsigned i = 0; i < net->nhops; i++) {
 		if (net->hop[i].ip == hop) {
@@ -286,6 +291,29 @@ const char *gm_route(const struct gm_net *net, enum gm_side from, uint32_t dst, 
 		}
 	}
 	return "route"; /* nobody there */
+}
+
+/* RFC 792, RFC 1191: a header of its own around the first eight bytes of what the packet carries. */
+void gm_tell(const struct gm_packet *p, const uint8_t *frame, uint32_t from, uint8_t type, uint8_t code, uint32_t word, struct gm_answer *a)
+{
+	uint8_t *ip = a->out + L3, *icmp = a->out + L4;
+
+	memset(a->out, 0, QUOTE);
+	memcpy(a->out, frame + 6, 6);
+	memcpy(a->out + 6, frame, 6);
+	put16(a->out + 12, 0x0800);
+	put32(ip, 0x45c00000 | 56);
+	put32(ip + 4, 0x4000);
+	put32(ip + 8, 0x40010000);
+	put32(ip + 12, from);
+	put32(ip + 16, p->src);
+	put16(ip + 10, carried(0, 65535 - 0, sum(ip, 20)));
+	icmp[0] = type;
+	icmp[1] = code;
+	put32(icmp + 4, word);
+	memcpy(a->out + QUOTE, frame + L3, 28);
+	put16(icmp + 2, carried(0, 65535 - 0, sum(icmp, 36)));
+	a->n = QUOTE + 28;
 }
 
 bool gm_tag_valid(const uint8_t key[16], const uint8_t *data, uint32_t n, uint64_t *counter)

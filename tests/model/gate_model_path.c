@@ -705,6 +705,29 @@ static const char *from_inside(struct way *w, const uint8_t *frame, size_t n, co
 	return gm_route(&w->m->net, GM_INSIDE, p->dst, p->len, a);
 }
 
+/* Who is known is told what the RFCs want told (RFC 1191, RFC 4787 REQ-13, RFC 1812 5.3.1). \return whether that is so. */
+static bool told(const struct way *w, enum gm_side side, const uint8_t *frame, const char *why, struct gm_answer *a)
+{
+	const struct gm_net *net = &w->m->net;
+	const struct gm_packet *p = w->p;
+	const uint32_t from = side == GM_OUTSIDE ? p->dst : net->control_ip;
+
+	/* RFC 1122 3.2.2: not about errors, not about what went to many. */
+	if ((p->proto == 1 && p->icmp_type != 0 && p->icmp_type != 8) || p->dst >> 24 >= 224)
+		return false;
+	if (strcmp(why, "big") == 0 && p->df) {
+		gm_tell(p, frame, from, 3, 4, net->mtu + (w->strip ? 16 : 0), a);
+		a->passed = "too_big_told";
+		return true;
+	}
+	if (strcmp(why, "ttl") == 0 && side == GM_INSIDE && gm_tenant_of(net, p->src) >= 0) {
+		gm_tell(p, frame, from, 11, 0, 0, a);
+		a->passed = "ttl";
+		return true;
+	}
+	return false;
+}
+
 void gm_packet(struct gm_model *m, enum gm_side side, const uint8_t *frame, size_t n, uint64_t now, const uint8_t *sent, size_t nsent,
 	       struct gm_answer *a)
 {
@@ -724,6 +747,6 @@ void gm_packet(struct gm_model *m, enum gm_side side, const uint8_t *frame, size
 		why = side == GM_OUTSIDE ? from_outside(&w, frame, n, a) : from_inside(&w, frame, n, sent, nsent, a);
 	}
 	if (why != NULL)
-		a->verdict = GM_DROP;
+		a->verdict = told(&w, side, frame, why, a) ? GM_BACK : GM_DROP;
 	a->why = why != NULL ? why : "";
 }

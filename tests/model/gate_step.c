@@ -90,7 +90,7 @@ static bool compare_bytes(struct round *r)
 
 static bool compare(struct round *r, const struct step *st, int verdict, const char *counted)
 {
-	static const int want[] = {[GM_DROP] = XDP_DROP, [GM_HOST] = XDP_PASS, [GM_OUT] = XDP_REDIRECT};
+	static const int want[] = {[GM_DROP] = XDP_DROP, [GM_HOST] = XDP_PASS, [GM_OUT] = XDP_REDIRECT, [GM_BACK] = XDP_REDIRECT};
 	const struct gm_answer *a = &r->said;
 
 	if (r->m->broken != NULL)

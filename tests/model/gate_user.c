@@ -36,7 +36,7 @@ struct map {
 
 /* A packet's descriptor with room for user space's pointers. */
 struct user_md {
-	unsigned long data, data_end;
+	unsigned long room, data, data_end; /* room: where what the driver leaves in front begins */
 	uint32_t ingress_ifindex;
 };
 
@@ -237,8 +237,10 @@ static long fib_lookup(struct bpf_fib_lookup *f)
 	if (dst == params.control_ip || (lan && (dst == net.lan || dst == (net.lan | ~net.lan_mask))) ||
 	    (wan && (dst == net.wan || dst == (net.wan | ~net.wan_mask))))
 		return BPF_FIB_LKUP_RET_NOT_FWDED;
-	if (f->tot_len > net.mtu)
+	if (f->tot_len > net.mtu) {
+		f->mtu_result = (uint16_t)net.mtu;
 		return BPF_FIB_LKUP_RET_FRAG_NEEDED;
+	}
 	f->ifindex = params.ifindex[lan ? GATE_INSIDE : GATE_OUTSIDE];
 	memcpy(f->smac, net.mac[lan ? GATE_INSIDE : GATE_OUTSIDE], 6);
 	for (unsigned i = 0; i < net.nhops; i++) {
@@ -256,6 +258,15 @@ static long adjust_tail(struct user_md *md, int by)
 	if (by > 0 || (long)(md->data_end - md->data) + by < ETH_HLEN)
 		return -EINVAL;
 	md->data_end = (unsigned long)((long)md->data_end + by);
+	return 0;
+}
+
+static long adjust_head(struct user_md *md, int by)
+{
+	unlocked();
+	if (by > 0 || md->data + (unsigned long)(long)by < md->room)
+		return -EINVAL;
+	md->data += (unsigned long)(long)by;
 	return 0;
 }
 
@@ -295,6 +306,7 @@ static long load_bytes(const struct user_md *md, uint32_t at, void *to, size_t n
 #define bpf_get_prandom_u32()             prandom_u32()
 #define bpf_fib_lookup(ctx, f, n, flags)  ((void)(ctx), fib_lookup(f))
 #define bpf_xdp_adjust_tail(ctx, by)      adjust_tail((ctx), (by))
+#define bpf_xdp_adjust_head(ctx, by)      adjust_head((ctx), (by))
 #define bpf_xdp_load_bytes(ctx, at, p, n) load_bytes((ctx), (at), (p), (n))
 #define bpf_redirect_map(m, side, flags)  (unlocked(), (void)(m), (side) < GATE_SIDES ? XDP_REDIRECT : (flags))
 #define bpf_ringbuf_reserve(m, n, flags)  ((void)(m), reserve(n))
@@ -377,18 +389,21 @@ static void *first(enum gate_user_map m)
 
 int gate_user_run(int side, const uint8_t *in, size_t n, uint8_t *out, size_t *nout)
 {
-	/* Two bytes in front put the IP header where the kernel has it. */
-	uint8_t *frame = zeroed(n + 2);
-	struct user_md md = {
-		.data = (unsigned long)frame + 2, .data_end = (unsigned long)frame + 2 + n, .ingress_ifindex = params.ifindex[side]};
+	/* Two bytes more put the IP header where the kernel has it. */
+	enum { ROOM = 256, START = ROOM + 2 };
+	uint8_t *frame = zeroed(START + n);
+	struct user_md md = {.room = (unsigned long)frame,
+			     .data = (unsigned long)frame + START,
+			     .data_end = (unsigned long)frame + START + n,
+			     .ingress_ifindex = params.ifindex[side]};
 	int verdict;
 
 	memcpy(counted, first(GATE_USER_COUNTERS), sizeof(counted));
-	memcpy(frame + 2, in, n);
+	memcpy(frame + START, in, n);
 	verdict = side == GATE_OUTSIDE ? gate_outside(&md) : gate_inside(&md);
 	unlocked();
 	*nout = (size_t)(md.data_end - md.data);
-	memcpy(out, frame + 2, *nout);
+	memcpy(out, (const uint8_t *)md.data, *nout);
 	free(frame);
 	return verdict;
 }

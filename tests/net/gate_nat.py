@@ -16,14 +16,14 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from _gate import (CLIENT, OTHER, PUBLIC, SERVICE, Bench, S, boot_ns, checksum, hear, icmp, ip4, ip_packet, own_mounts, recv, tcp, udp,
+from _gate import (CLIENT, GATE_INSIDE, OTHER, PUBLIC, SERVICE, Bench, S, boot_ns, checksum, hear, icmp, ip4, ip_packet, own_mounts, recv, tcp, udp,
                    until)  # noqa: E402
 from _lab import main, ok  # noqa: E402
 
 SYN, RST, ACK = 2, 4, 16
 SYN_SENT, ESTABLISHED, CLOSING, CLOSED, RESET = 1, 4, 5, 6, 7
 ROUTER = "198.18.3.250"  # somebody on the way; he need not exist to be heard
-IP_MTU_DISCOVER, IP_RECVERR, SO_NO_CHECK, MSG_ERRQUEUE = 10, 11, 11, 0x2000
+IP_MTU_DISCOVER, IP_RECVERR, IP_MTU, SO_NO_CHECK, MSG_ERRQUEUE = 10, 11, 14, 11, 0x2000
 
 
 def of_ip(b, proto):
@@ -376,9 +376,10 @@ def hops(b):
     s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
     tap = b.tap("service")
     good = b.counted("ttl", lambda: s.send(b"x"))
-    silent = hear(tap, lambda f: of_ip(f, 1), 0.3) is None
+    f = hear(tap, lambda f: of_ip(f, 1))
     tap.close()
-    ok(good and silent and recv(server, 0.1) is None, "a packet at its last hop is dropped, counted, and not answered (RFC 5508 REQ-9)")
+    ok(good and recv(server, 0.1) is None and f and f[34:36] == b"\x0b\0" and f[26:30] == ip4(GATE_INSIDE) and checksum(f[34:70]) == 0 and
+       f[70 - 8:72 - 8] == struct.pack("!H", 5500), "a packet from inside at its last hop is dropped, counted, and its sender told (RFC 1812 5.3.1)", f)
     tap = b.tap("client")
     s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 2)
     s.send(b"x")
@@ -388,7 +389,11 @@ def hops(b):
     recv(server)
     port = b.flows.public_port(b.flows.find(17, 5500, CLIENT, 6400))
     good = b.counted("ttl", lambda: b.packet("client", CLIENT, PUBLIC, 17, udp(CLIENT, PUBLIC, 6400, port), ttl=1))
-    ok(good and recv(s, 0.1) is None, "the same from outside")
+    tap = b.tap("client")
+    good = b.counted("ttl", lambda: b.packet("client", CLIENT, PUBLIC, 17, udp(CLIENT, PUBLIC, 6400, port), ttl=1)) and good
+    silent = hear(tap, lambda f: of_ip(f, 1), 0.3) is None
+    tap.close()
+    ok(good and silent and recv(s, 0.1) is None, "one from outside is dropped, counted, and not answered (RFC 5508 REQ-9)")
 
     s.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
     s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
@@ -424,12 +429,14 @@ def by_name(b):
     b.packet("service", *outward)
     got = [recv(s), recv(server)]
     ok(all(got), "these packets pass as they are (what follows drops them for one thing each)", got)
-    both("fragment", "a first fragment", flags=0x2000)
-    both("fragment", "a later fragment", flags=0x0005)
+    for what, flags in (("a first fragment", 0x2000), ("a later fragment", 0x0005)):
+        good = b.counted("fragment", lambda f=flags: b.packet("client", *inward, flags=f)) and \
+            b.counted("fragment_inside", lambda f=flags: b.packet("service", *outward, flags=f))
+        ok(good and recv(s, 0.1) is None and recv(server, 0.1) is None, f"{what}: fragment from outside, fragment_inside from inside", b.counters())
     both("ip_options", "record route", options=b"\x07\x07\x04\0\0\0\0\0")
     both("ip_options", "loose source route", options=b"\x83\x07\x04" + ip4(OTHER) + b"\0")
-    good = b.counted("fragment", lambda: b.ns("service", f"ping -c 1 -W 1 -M dont -s 3000 {CLIENT}", check=False), at_least=3)
-    ok(good, "a host inside that sends 3,000 bytes without DF is counted under fragment", b.counters())
+    good = b.counted("fragment_inside", lambda: b.ns("service", f"ping -c 1 -W 1 -M dont -s 3000 {CLIENT}", check=False), at_least=3)
+    ok(good, "a host inside that sends 3,000 bytes without DF is counted under fragment_inside", b.counters())
 
     for kind in (0x8100, 0x88A8):
         tag = struct.pack("!HH", 5, 0x0800)
@@ -449,8 +456,15 @@ def by_name(b):
     for host, dev in (("service", "eth"), ("gate", "lan")):
         b.ns(host, f"ip link set {dev} mtu 3000")
     s.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 2)
-    good = b.counted("too_big", lambda: s.send(bytes(2000)))
-    ok(good and recv(server, 0.2) is None, "a jumbo frame towards a link of 1,500 bytes: too_big", b.counters())
+    good = b.counted("too_big_told", lambda: s.send(bytes(2000)))
+    ok(good and recv(server, 0.2) is None, "a jumbo frame towards a link of 1,500 bytes: too_big_told", b.counters())
+    mtu = until(2, lambda: s.getsockopt(socket.IPPROTO_IP, IP_MTU) == 1500)
+    ok(mtu, "and the host learns that the path carries 1,500 bytes (RFC 4787 REQ-13, RFC 1191)", s.getsockopt(socket.IPPROTO_IP, IP_MTU))
+    told = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    ok(told == errno.EMSGSIZE, "and tells the socket", told)
+    s.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 3)  # whatever the host has learnt
+    good = b.counted("too_big", lambda: b.packet("service", SERVICE, CLIENT, 17, udp(SERVICE, CLIENT, 5600, 6500, bytes(2000)), flags=0))
+    ok(good, "without DF nothing is told: too_big", b.counters())
     for host, dev in (("client", "eth"), ("gate", "wan")):
         b.ns(host, f"ip link set {dev} mtu 3000")
     s.send(bytes(2000))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /** \file The programs. gate_outside and gate_inside sit on the two interfaces; gate_reap is run by user space only, to delete what has
  * expired. */
+#include "gate/bpf/answer.h"
 #include "gate/bpf/hole.h"
 #include "gate/bpf/icmp.h"
 #include "gate/bpf/session.h"
@@ -70,6 +71,8 @@ int gate_outside(struct xdp_md *ctx)
 		return gate_drop(ctx, (__u32)why);
 	why = gate_find_route(ctx, &p, p.src, change.ip, (__u16)(change.strip ? p.len - GATE_TAG_TRAILER : p.len), GATE_INSIDE, now,
 			      &route);
+	if (why == GATE_R_TOO_BIG) /* what the tag takes does not count */
+		return gate_drop_told(ctx, GATE_OUTSIDE, p.dst, (__u32)why, change.strip ? route.mtu + GATE_TAG_TRAILER : route.mtu);
 	if (!why)
 		why = gate_send(ctx, &p, &change, &route, GATE_INSIDE);
 	if (why)
@@ -100,7 +103,7 @@ int gate_inside(struct xdp_md *ctx)
 	if (why == GATE_R_ARP)
 		return gate_arp(ctx, now);
 	if (why)
-		return gate_drop(ctx, (__u32)why);
+		return gate_drop(ctx, why == GATE_R_FRAGMENT ? GATE_R_FRAGMENT_INSIDE : (__u32)why);
 	if (p.dst == gate_params.control_ip) {
 		if (p.proto != IPPROTO_TCP || p.dport != gate_params.control_port)
 			return gate_drop(ctx, GATE_R_TO_HOST);
@@ -113,7 +116,8 @@ int gate_inside(struct xdp_md *ctx)
 		return XDP_PASS;
 	}
 	if (p.ttl <= 1)
-		return gate_drop(ctx, GATE_R_TTL);
+		return gate_tenant_of(p.src) < 0 ? gate_drop(ctx, GATE_R_TTL)
+						 : gate_drop_told(ctx, GATE_INSIDE, gate_params.control_ip, GATE_R_TTL, 0);
 	if (gate_public_slot(p.dst) >= 0)
 		return gate_drop(ctx, GATE_R_HAIRPIN);
 	if (gate_icmp_is_error(&p)) {
@@ -167,8 +171,13 @@ int gate_inside(struct xdp_md *ctx)
 		return gate_drop(ctx, (__u32)why);
 	/* The route comes before a new session: what cannot leave shall cost no table entry. */
 	why = gate_find_route(ctx, &p, fresh ? gate_params.public_ip[0] : change.ip, p.dst, p.len, GATE_OUTSIDE, now, &route);
-	if (!why && fresh)
+	if (why == GATE_R_TOO_BIG)
+		return gate_drop_told(ctx, GATE_INSIDE, gate_params.control_ip, (__u32)why, route.mtu);
+	if (!why && fresh) {
 		why = gate_session_new(ctx, &p, &k, (__u32)tenant & (GATE_TENANT_SLOTS - 1), now, &change);
+		if (why) /* nothing has been changed in it */
+			return gate_drop_told(ctx, GATE_INSIDE, gate_params.control_ip, (__u32)why, 0);
+	}
 	if (!why)
 		why = gate_send(ctx, &p, &change, &route, GATE_OUTSIDE);
 	if (why)

@@ -12,6 +12,7 @@
 
 struct gate_route {
 	__u8 dmac[6], smac[6];
+	__u16 mtu; /* host order; GATE_R_TOO_BIG only */
 };
 
 static __always_inline void gate_ask_neighbour(__u32 ifindex, __u32 ip, __u64 now)
@@ -55,8 +56,10 @@ static __always_inline int gate_find_route(struct xdp_md *ctx, const struct gate
 		gate_ask_neighbour(fib.ifindex, fib.ipv4_dst, now);
 		return GATE_R_NO_NEIGHBOUR;
 	}
-	if (r == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+	if (r == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		out->mtu = fib.mtu_result;
 		return GATE_R_TOO_BIG;
+	}
 	if (r == BPF_FIB_LKUP_RET_FWD_DISABLED)
 		return GATE_R_FORWARDING_OFF;
 	if (r != BPF_FIB_LKUP_RET_SUCCESS)

@@ -22,6 +22,7 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	X(GATE_R_IP_HEADER, "ip_header", 1)             \
 	X(GATE_R_IP_OPTIONS, "ip_options", 1)           \
 	X(GATE_R_FRAGMENT, "fragment", 1)               \
+	X(GATE_R_FRAGMENT_INSIDE, "fragment_inside", 1) \
 	X(GATE_R_IP_SOURCE, "ip_source", 1)             \
 	X(GATE_R_TTL, "ttl", 1)                         \
 	X(GATE_R_PROTOCOL, "protocol", 1)               \
@@ -48,6 +49,7 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	/* TCP */                                       \
 	X(GATE_R_SYN_RATE, "syn_rate", 1)               \
 	X(GATE_R_SYN_DATA, "syn_data", 1)               \
+	X(GATE_R_TCP_OPTIONS, "tcp_options", 1)         \
 	X(GATE_R_TCP_STATE, "tcp_state", 1)             \
 	X(GATE_R_TCP_ACK, "tcp_ack", 1)                 \
 	X(GATE_R_TCP_WINDOW, "tcp_window", 1)           \
@@ -76,6 +78,7 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	X(GATE_R_WRONG_EGRESS, "wrong_egress", 1)       \
 	X(GATE_R_NO_NEIGHBOUR, "no_neighbour", 1)       \
 	X(GATE_R_TOO_BIG, "too_big", 1)                 \
+	X(GATE_R_TOO_BIG_TOLD, "too_big_told", 1)       \
 	X(GATE_R_FORWARDING_OFF, "forwarding_off", 1)   \
 	X(GATE_R_INTERNAL, "internal", 1)               \
 	/* what passed */                               \

@@ -143,7 +143,7 @@ static size_t build(const uint8_t *dmac, const uint8_t *smac, const struct fx_pa
 	ip[0] = 0x45;
 	put16(ip + 2, (uint32_t)(20 + l4len));
 	put16(ip + 4, 0x1234);
-	put16(ip + 6, 0x4000);
+	put16(ip + 6, p->fx & FX_NO_DF ? 0 : 0x4000);
 	ip[8] = p->ttl != 0 ? p->ttl : 64;
 	ip[9] = proto;
 	inet_pton(AF_INET, p->src, ip + 12);
@@ -304,6 +304,42 @@ void fx_expect_drop(int side, const struct fx_packet *in, const char *reason)
 	size_t n = fx_arriving(side, in, frame);
 
 	fx_expect_frame_drop(side, frame, n, reason);
+}
+
+void fx_expect_told(int side, const struct fx_packet *in, const char *reason, const char *from, uint8_t type, uint8_t code, uint16_t mtu)
+{
+	uint8_t frame[FX_FRAME], got[FX_FRAME], want[70] = {0}, *ip = want + 14, *icmp = want + 34;
+	size_t n = fx_arriving(side, in, frame), ngot;
+	struct snapshots before = {.n = 0};
+	uint64_t was = fx_counter(reason);
+	int verdict;
+
+	memcpy(want, peer_mac[side], 6);
+	memcpy(want + 6, gate_mac[side], 6);
+	put16(want + 12, 0x0800);
+	ip[0] = 0x45;
+	ip[1] = 0xc0;
+	put16(ip + 2, 56);
+	put16(ip + 6, 0x4000);
+	ip[8] = 64;
+	ip[9] = IPPROTO_ICMP;
+	inet_pton(AF_INET, from, ip + 12);
+	inet_pton(AF_INET, in->src, ip + 16);
+	put16(ip + 10, sum16(ip, 20, 0));
+	icmp[0] = type;
+	icmp[1] = code;
+	put16(icmp + 6, mtu);
+	memcpy(icmp + 8, frame + 14, 28);
+	put16(icmp + 2, sum16(icmp, 36, 0));
+
+	gate_dp_counters(fx_dp, take, &before);
+	verdict = fx_run(side, frame, n, got, &ngot);
+	if (verdict != XDP_REDIRECT || fx_counter(reason) != was + 1)
+		fprintf(stderr, "verdict %d, counted %s; expected an answer and %s\n", verdict, moved(&before), reason);
+	assert_int_equal(verdict, XDP_REDIRECT);
+	assert_int_equal(fx_counter(reason), was + 1);
+	assert_int_equal(ngot, sizeof(want));
+	assert_memory_equal(got, want, sizeof(want));
 }
 
 void fx_passes(int side, const struct fx_packet *in, uint8_t *out, size_t *nout)

@@ -17,7 +17,7 @@
 #define FX_OTHER   "198.18.5.2"
 #define FX_FRAME   2048
 
-enum fx_flag { FX_NO_CSUM = 1 };
+enum fx_flag { FX_NO_CSUM = 1, FX_NO_DF = 2 };
 
 struct fx_packet {
 	const char *src, *dst;
@@ -57,6 +57,8 @@ void fx_expect_out(int side, const struct fx_packet *in, const struct fx_packet 
 /** A packet in, dropped for this reason, counted once. */
 void fx_expect_drop(int side, const struct fx_packet *in, const char *reason);
 void fx_expect_frame_drop(int side, const uint8_t *frame, size_t n, const char *reason);
+/** A packet in, dropped for this reason, and its sender told: the exact message (type, code, MTU) from this address of the gate's. */
+void fx_expect_told(int side, const struct fx_packet *in, const char *reason, const char *from, uint8_t type, uint8_t code, uint16_t mtu);
 /** A packet in that leaves; what left, with its source and source port. */
 void fx_passes(int side, const struct fx_packet *in, uint8_t *out, size_t *nout);
 uint16_t fx_sport(const uint8_t *frame);

@@ -280,7 +280,7 @@ static void window_lets_honest_ends_talk(void **state)
 	for (unsigned round = 0; round < 200; round++) {
 		struct gate_tcp_opt none = {0}, syn = {.scale = (uint8_t)(rnd() % 15), .flags = GATE_TCP_SCALE | GATE_TCP_SACK};
 		struct gate_track t;
-		uint32_t isn[2] = { round % 2 ? 0xffff0000u + rnd() % 0x20000 : rnd() * 17, rnd() * 17 }, sent[2], got[2], win = 65535;
+		uint32_t isn[2] = {round % 2 ? 0xffff0000u + rnd() % 0x20000 : rnd() * 17, rnd() * 17}, sent[2], got[2], win = 65535;
 		struct gate_pkt p;
 
 		p = seg(GATE_SYN, isn[1], 0, 0, 65535);
