@@ -248,22 +248,23 @@ const char *gm_class(const char *reason)
 {
 	static const struct {
 		const char *name, *class;
-	} all[] = {{"truncated", "malformed"},  {"other_mac", "malformed"},  {"vlan", "malformed"},
-		   {"ipv6", "malformed"},       {"ethertype", "malformed"},  {"ip_header", "malformed"},
-		   {"ip_options", "malformed"}, {"fragment", "malformed"},   {"fragment_inside", "malformed"},
-		   {"ip_source", "malformed"},  {"protocol", "malformed"},   {"l4_header", "malformed"},
-		   {"l4_length", "malformed"},  {"tcp_flags", "malformed"},  {"ttl", "ttl"},
-		   {"icmp_type", "icmp"},       {"icmp_unmatched", "icmp"},  {"not_public", "not public"},
-		   {"no_hole", "closed"},       {"hole_expired", "closed"},  {"hole_idle", "closed"},
-		   {"connect_late", "closed"},  {"no_session", "closed"},    {"session_expired", "closed"},
-		   {"wrong_remote", "remote"},  {"tag_short", "tag"},        {"tag_long", "tag"},
-		   {"tag_invalid", "tag"},      {"tag_replay", "replay"},    {"rate_bytes", "rate"},
-		   {"rate_packets", "rate"},    {"reverse_clash", "clash"},  {"syn_rate", "syn rate"},
-		   {"syn_data", "tcp"},         {"tcp_state", "tcp"},        {"tcp_ack", "tcp"},
-		   {"tcp_window", "tcp"},       {"tcp_rst", "tcp"},          {"tcp_no_session", "tcp"},
-		   {"spoofed", "spoofed"},      {"service_port", "service"}, {"hairpin", "hairpin"},
-		   {"to_host", "host"},         {"to_nowhere", "nowhere"},   {"no_route", "route"},
-		   {"wrong_egress", "route"},   {"no_neighbour", "route"},   {"too_big", "big"}};
+	} all[] = {{"truncated", "malformed"},  {"other_mac", "malformed"}, {"vlan", "malformed"},
+		   {"ipv6", "malformed"},       {"ethertype", "malformed"}, {"ip_header", "malformed"},
+		   {"ip_options", "malformed"}, {"fragment", "malformed"},  {"fragment_inside", "malformed"},
+		   {"ip_source", "malformed"},  {"protocol", "malformed"},  {"l4_header", "malformed"},
+		   {"l4_length", "malformed"},  {"tcp_flags", "malformed"}, {"ttl", "ttl"},
+		   {"icmp_type", "icmp"},       {"icmp_unmatched", "icmp"}, {"not_public", "not public"},
+		   {"no_hole", "closed"},       {"hole_expired", "closed"}, {"hole_idle", "closed"},
+		   {"connect_late", "closed"},  {"no_session", "closed"},   {"session_expired", "closed"},
+		   {"wrong_remote", "remote"},  {"tag_short", "tag"},       {"tag_long", "tag"},
+		   {"tag_invalid", "tag"},      {"tag_replay", "replay"},   {"rate_bytes", "rate"},
+		   {"rate_packets", "rate"},    {"reverse_clash", "clash"}, {"syn_rate", "syn rate"},
+		   {"syn_data", "tcp"},         {"tcp_options", "tcp"},     {"tcp_state", "tcp"},
+		   {"tcp_ack", "tcp"},          {"tcp_window", "tcp"},      {"tcp_rst", "tcp"},
+		   {"tcp_no_session", "tcp"},   {"spoofed", "spoofed"},     {"service_port", "service"},
+		   {"hairpin", "hairpin"},      {"to_host", "host"},        {"to_nowhere", "nowhere"},
+		   {"no_route", "route"},       {"wrong_egress", "route"},  {"no_neighbour", "route"},
+		   {"too_big", "big"}};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (strcmp(all[i].name, reason) == 0)

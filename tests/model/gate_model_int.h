@@ -20,7 +20,7 @@ struct gm_packet {
 	bool syn, ack, rst, fin;
 	uint32_t seq, ackno, window, sack;
 	unsigned scale;
-	bool scales, sacks;
+	bool scales, sacks, bad; /* bad: options that no stack sends */
 };
 
 /* What an ICMP error quotes. */

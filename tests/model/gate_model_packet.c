@@ -28,35 +28,59 @@ static void put32(uint8_t *p, uint32_t v)
 	put16(p + 2, v);
 }
 
-/* RFC 9293 3.2, RFC 7323 2.2, RFC 2018. The gate reads sixteen options. */
+/* RFC 2018 3: what was received beyond the ACK, or again (RFC 2883); nothing is further off than a window can be. */
+static bool read_blocks(const uint8_t *o, uint32_t len, struct gm_packet *p)
+{
+	if (len < 10 || len % 8 != 2)
+		return false;
+	for (uint32_t at = 2; at < len && at < 34; at += 8) {
+		const uint32_t left = get32(o + at), right = get32(o + at + 4);
+		const int64_t off = (int32_t)(right - p->ackno);
+
+		if (right - left == 0 || right - left > 1u << 30 || off > 1 << 30 || off < -(1 << 30))
+			return false;
+		if (gm_before(p->sack, right))
+			p->sack = right;
+	}
+	return true;
+}
+
+/* One option; RFC 9293 3.2, RFC 7323 2.2 and 3.2. \return whether a stack would send it. */
+static bool read_option(const uint8_t *o, uint32_t len, struct gm_packet *p)
+{
+	switch (o[0]) {
+	case 2:
+		return !p->syn || (len == 4 && get16(o + 2) >= 88);
+	case 3:
+		if (!p->syn || len != 3)
+			return !p->syn;
+		p->scales = true;
+		p->scale = o[2] > 14 ? 14 : o[2];
+		return true;
+	case 4:
+		p->sacks = p->syn;
+		return !p->syn || len == 2;
+	case 5:
+		return !p->syn && read_blocks(o, len, p);
+	case 8:
+		return len == 10;
+	default:
+		return true;
+	}
+}
+
 static void read_options(const uint8_t *o, uint32_t n, struct gm_packet *p)
 {
-	uint32_t at = 0;
+	bool seen[256] = {false};
 
-	for (int count = 0; count < 16 && at < n; count++) {
-		uint32_t kind = o[at], len;
+	for (uint32_t at = 0; at < n && o[at] != 0;) {
+		const uint32_t kind = o[at], len = kind == 1 ? 1 : at + 1 < n ? o[at + 1] : 0;
 
-		if (kind == 0)
+		if (kind != 1 && (len < 2 || len > n - at || (kind <= 8 && seen[kind]) || !read_option(o + at, len, p))) {
+			p->bad = true;
 			return;
-		if (kind == 1) {
-			at++;
-			continue;
 		}
-		if (at + 1 >= n)
-			return;
-		len = o[at + 1];
-		if (len < 2 || len > n - at)
-			return;
-		if (kind == 3 && len == 3 && p->syn) {
-			p->scales = true;
-			p->scale = o[at + 2] > 14 ? 14 : o[at + 2];
-		}
-		if (kind == 4 && len == 2 && p->syn)
-			p->sacks = true;
-		if (kind == 5 && !p->syn)
-			for (uint32_t block = at + 2; block + 8 <= at + len && block < at + 2 + 32; block += 8)
-				if (gm_before(p->sack, get32(o + block + 4)))
-					p->sack = get32(o + block + 4);
+		seen[kind] = true;
 		at += len;
 	}
 }

@@ -275,6 +275,8 @@ static const char *tcp_in(struct way *w, struct gm_hole *h)
 			return "remote";
 		if (gm_hole_idle(h, w->now))
 			return "closed";
+		if (p->bad)
+			return "tcp";
 		if (over_rate(h, w->now))
 			return "rate";
 		if (ended(h, w->now))
@@ -286,6 +288,8 @@ static const char *tcp_in(struct way *w, struct gm_hole *h)
 	}
 	if (w->now >= h->connect_by)
 		return "closed";
+	if (p->bad)
+		return "tcp";
 	return p->syn && !p->ack ? syn_in(w, h) : handshake_in(w, h);
 }
 
@@ -330,7 +334,11 @@ static const char *hole_out(struct way *w, struct gm_hole *h)
 	const struct gm_packet *p = w->p;
 	const char *why = NULL;
 
-	if (w->now >= h->expires || (h->bound && gm_hole_idle(h, w->now)))
+	if (w->now >= h->expires)
+		return "closed";
+	if (p->bad)
+		return "tcp";
+	if (h->bound && gm_hole_idle(h, w->now))
 		return "closed";
 	if (!h->bound)
 		why = answer_out(w, h);
@@ -401,7 +409,7 @@ static const char *session_in(struct way *w)
 	if (map == NULL || map->public_ip != p->dst || map->public_port != p->dport)
 		return "closed";
 	if (p->proto == 6) {
-		if (!gm_tcp_session(&s->tcp, GM_OUTSIDE, p))
+		if (p->bad || !gm_tcp_session(&s->tcp, GM_OUTSIDE, p))
 			return "tcp";
 		touch(w->m, s, p, w->now);
 	}
@@ -422,7 +430,7 @@ static bool session_out(struct way *w, const struct gm_claim *c, const char **wh
 	    map->public_ip != c->public_ip || map->public_port != c->public_port)
 		return false;
 	*why = NULL;
-	if (p->proto == 6 && !gm_tcp_session(&s->tcp, GM_INSIDE, p)) {
+	if (p->proto == 6 && (p->bad || !gm_tcp_session(&s->tcp, GM_INSIDE, p))) {
 		*why = "tcp";
 		return true;
 	}
@@ -496,6 +504,8 @@ static const char *session_new(struct way *w, const uint8_t *sent, size_t nsent)
 	struct gm_claim claim = {.proto = p->proto, .inside_ip = p->src, .inside_port = p->sport, .remote_ip = p->dst};
 	struct gm_mapping *map;
 
+	if (p->bad)
+		return "tcp";
 	fresh.remote_port = claim.remote_port = p->proto == 1 ? 0 : p->dport;
 	if (p->proto == 6)
 		gm_tcp_open(&fresh.tcp, GM_INSIDE, p);

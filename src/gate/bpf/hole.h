@@ -21,28 +21,44 @@ __noinline int gate_tag_ok(struct xdp_md *ctx, __u32 len, __u64 k0, __u64 k1)
 	return gate_tag_check(data + GATE_L4 + sizeof(struct udphdr), end, len, k0, k1);
 }
 
-__noinline __u64 gate_options_of(struct xdp_md *ctx, __u32 len, __u32 ack, int syn)
+__noinline __u64 gate_options_one(struct xdp_md *ctx, __u64 v, __u32 len, __u32 ack, int syn)
 {
 	const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end;
 
-	return gate_options_parse(data + GATE_L4 + sizeof(struct tcphdr), end, len, ack, syn);
+	return gate_options_step(data + GATE_L4 + sizeof(struct tcphdr), end, v, len, ack, syn);
 }
 
-static __always_inline void gate_tcp_options(struct xdp_md *ctx, const struct gate_pkt *p, struct gate_tcp_opt *o)
+/* gate_options_parse, an option at a time: the verifier would follow every way through forty of them. */
+__noinline __u64 gate_options_of(struct xdp_md *ctx, __u32 len, __u32 ack, int syn)
+{
+	__u64 v = (__u64)ack << 32;
+	int i;
+
+	for (i = 0; i < GATE_OPTIONS_MAX; i++) {
+		if (((__u32)v & GATE_OPTIONS_AT) >= len)
+			break;
+		v = gate_options_one(ctx, v, len, ack, syn);
+	}
+	return v;
+}
+
+/** \return 0, or GATE_R_TCP_OPTIONS. */
+static __always_inline int gate_tcp_options(struct xdp_md *ctx, const struct gate_pkt *p, struct gate_tcp_opt *o)
 {
 	__builtin_memset(o, 0, sizeof(*o));
 	o->sack = p->ack;
 	if (p->doff == sizeof(struct tcphdr))
-		return;
+		return 0;
 	if (p->doff == sizeof(struct tcphdr) + 12) {
 		const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end;
 		const __u8 *first = data + GATE_L4 + sizeof(struct tcphdr);
 
 		/* Nearly every segment: two NOPs and a timestamp, of which nothing is needed. */
 		if (first + 4 <= end && first[0] == 1 && first[1] == 1 && first[2] == 8 && first[3] == 10)
-			return;
+			return 0;
 	}
 	gate_options_unpack(gate_options_of(ctx, p->doff - (__u32)sizeof(struct tcphdr), p->ack, (p->flags & GATE_SYN) != 0), o);
+	return o->flags & GATE_TCP_BAD ? GATE_R_TCP_OPTIONS : 0;
 }
 
 /** Under the lock: the state may still be that of the grant that had this place before. */
@@ -256,7 +272,8 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 		return GATE_R_HOLE_IDLE;
 	if (!bound && now >= g->connect_by)
 		return GATE_R_CONNECT_LATE;
-	gate_tcp_options(ctx, p, &o);
+	if (gate_tcp_options(ctx, p, &o))
+		return GATE_R_TCP_OPTIONS;
 	if (!bound && (p->flags & (GATE_SYN | GATE_ACK)) == GATE_SYN)
 		return gate_hole_syn(p, g, h, id, k, &o, now);
 	if (fresh)
@@ -358,8 +375,8 @@ static __always_inline int gate_hole_out(struct xdp_md *ctx, const struct gate_p
 		return GATE_R_HOLE_EXPIRED;
 	c->ip = g->public_ip;
 	c->port = g->public_port;
-	if (p->proto == IPPROTO_TCP)
-		gate_tcp_options(ctx, p, &o);
+	if (p->proto == IPPROTO_TCP && gate_tcp_options(ctx, p, &o))
+		return GATE_R_TCP_OPTIONS;
 	if (GATE_READ(h->bound) && gate_hole_idle(h, g, 0, now))
 		return GATE_R_HOLE_IDLE;
 

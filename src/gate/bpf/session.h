@@ -79,7 +79,8 @@ static __always_inline int gate_session_segment(struct xdp_md *ctx, struct gate_
 	struct gate_tcp_opt o;
 	int why;
 
-	gate_tcp_options(ctx, p, &o);
+	if (gate_tcp_options(ctx, p, &o))
+		return GATE_R_TCP_OPTIONS;
 	bpf_spin_lock(&f->lock);
 	why = f->owner != owner ? GATE_R_BUSY : gate_track_session(&f->track, side, p, &o);
 	*lifetime = gate_track_lifetime(&f->track);
@@ -257,8 +258,8 @@ static __always_inline int gate_session_new(struct xdp_md *ctx, const struct gat
 		return GATE_R_TENANT_FULL;
 	if (gate_usage_full(GATE_USAGE_ALL, gate_params.flows))
 		return GATE_R_FLOWS_FULL;
-	if (p->proto == IPPROTO_TCP)
-		gate_tcp_options(ctx, p, &o);
+	if (p->proto == IPPROTO_TCP && gate_tcp_options(ctx, p, &o))
+		return GATE_R_TCP_OPTIONS;
 	why = gate_mapping_get(&inside, proto, tenant, until + GATE_MAPPING_SLACK_NS, &m);
 	if (why)
 		return why;

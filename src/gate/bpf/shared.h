@@ -227,8 +227,9 @@ struct gate_tcp_end {
 };
 #define GATE_TCP_SCALE 1u /* offered window scaling */
 #define GATE_TCP_SACK  2u
-#define GATE_TCP_FIN   4u /* has sent FIN */
-#define GATE_TCP_KNOWN 8u /* has sent anything */
+#define GATE_TCP_FIN   4u   /* has sent FIN */
+#define GATE_TCP_KNOWN 8u   /* has sent anything */
+#define GATE_TCP_BAD   128u /* never kept: options that make no sense */
 
 enum gate_tcp_state {
 	GATE_TCP_NONE = 0,

@@ -306,6 +306,49 @@ static void sack(void **state)
 	fx_expect_drop(GATE_OUTSIDE, &p, "tcp_ack");
 }
 
+static struct fx_packet with(struct fx_packet p, const uint8_t *option, size_t n)
+{
+	p.option = option;
+	p.noption = n;
+	return p;
+}
+
+/* A SYN or a SYN-ACK whose options make no sense opens nothing, from either side; elsewhere it is the SACK that counts. */
+static void options_that_make_no_sense(void **state)
+{
+	static const uint8_t bad[][8] = {{2, 4, 0, 0, 0, 0, 0, 0},       {2, 4, 0, 87, 0, 0, 0, 0}, {2, 3, 5, 1, 0, 0, 0, 0},
+					 {2, 4, 5, 0xb4, 2, 4, 5, 0xb4}, {3, 3, 7, 3, 3, 0, 0, 0},  {3, 2, 1, 1, 0, 0, 0, 0},
+					 {4, 4, 0, 0, 0, 0, 0, 0},       {8, 8, 0, 0, 0, 0, 0, 0},  {1, 1, 1, 1, 1, 1, 1, 3},
+					 {3, 0, 7, 0, 0, 0, 0, 0},       {3, 1, 7, 0, 0, 0, 0, 0},  {254, 9, 0, 0, 0, 0, 0, 0},
+					 {5, 8, 0, 0, 0x13, 0x8d, 0, 0}};
+	static const uint8_t fine[][8] = {
+		{1, 1, 1, 1, 1, 1, 1, 1}, {0, 3, 3, 3, 3, 3, 3, 3}, {2, 4, 0, 88, 254, 4, 0, 0}, {34, 2, 4, 2, 1, 3, 3, 15}};
+	static const uint8_t reversed[] = {1, 1, 5, 10, 0, 0, 0x13, 0x99, 0, 0, 0x13, 0x8d},
+			     odd[] = {1, 5, 11, 0, 0, 0x13, 0x8d, 0, 0, 0x13, 0x99, 0}, far[] = {1, 1, 5, 10, 0x90, 0, 0, 0, 0x90, 0, 0, 9};
+	struct fx_packet syn;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		dropped_in(with(in(40000, SYN, 1000, 0, 0), bad[i], 8), "tcp_options");
+		syn = out(443, SYN, 1, 0, 0);
+		syn.sport = 5000;
+		dropped_out(with(syn, bad[i], 8), "tcp_options");
+	}
+	assert_int_equal(fx_counter("mapping_new"), 0);
+	for (size_t i = 0; i < sizeof(fine) / sizeof(fine[0]); i++)
+		passes_in(with(in(40000, SYN, 1000, 0, 0), fine[i], 8));
+	passes_in(with_options(in(40000, SYN, 1000, 0, 0)));
+	dropped_out(with(out(40000, SYN | ACK, 5000, 1001, 0), bad[0], 8), "tcp_options");
+	dropped_in(in(40000, ACK, 1001, 5001, 0), "tcp_ack"); /* so nothing has been answered */
+	connect_from(40000);
+	passes_out(out(40000, ACK, 5001, 1001, 16));
+	dropped_in(with(in(40000, ACK, 1001, 5001, 0), reversed, sizeof(reversed)), "tcp_options");
+	dropped_in(with(in(40000, ACK, 1001, 5001, 0), odd, sizeof(odd)), "tcp_options");
+	dropped_in(with(in(40000, ACK, 1001, 5001, 0), far, sizeof(far)), "tcp_options");
+	dropped_out(with(out(40000, ACK, 5017, 1001, 0), odd, sizeof(odd)), "tcp_options");
+	passes_in(in(40000, ACK, 1001, 5017, 0));
+}
+
 static void rst(void **state)
 {
 	(void)state;
@@ -408,6 +451,7 @@ int main(void)
 					   T(flags),
 					   T(window),
 					   T(sack),
+					   T(options_that_make_no_sense),
 					   T(rst),
 					   T(service_refuses),
 					   T(orderly_end),
