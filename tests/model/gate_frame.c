@@ -170,6 +170,8 @@ static void draw_segment(struct draw *d, const struct gm_tcp *t, enum gm_side fr
 	const uint32_t lag = a->window > 66000 ? a->window : 66000;
 
 	s->flags = draw_one_in(d, 3) ? DRAW_OF(d, kinds) : ACK;
+	if (t->state == GM_T_CLOSING && !a->fin && draw_one_in(d, 3)) /* or few would ever end */
+		s->flags = FIN | ACK;
 	s->n = draw_one_in(d, 2) ? 0 : draw_length(d) % 1461;
 	s->window = DRAW_OF(d, windows);
 	s->seq = a->end;
@@ -185,7 +187,7 @@ static void draw_segment(struct draw *d, const struct gm_tcp *t, enum gm_side fr
 		s->seq = around(d, b->ack);
 		break;
 	case 3:
-		s->seq = a->end - (uint32_t)s->n;
+		s->seq = (draw_one_in(d, 2) ? a->end : a->limit) - (uint32_t)s->n; /* once more, or all that is allowed */
 		break;
 	case 4:
 		s->seq = draw_one_in(d, 2) ? draw32(d) : a->end + draw_below(d, 70000);
@@ -235,7 +237,8 @@ static void tcp_to_hole(struct draw *d, const struct gm_hole *h, struct shape *s
 		draw_segment(d, &h->tcp, GM_OUTSIDE, s);
 		return;
 	}
-	if (k == NULL || draw_one_in(d, 6)) {
+	/* Some holes see more beginnings than they can follow. */
+	if (k == NULL || (h->public_port % 8 == 0 ? !draw_one_in(d, 12) : draw_one_in(d, 6))) {
 		s->flags = SYN;
 		s->seq = draw_one_in(d, 4) ? 0u - draw_below(d, 3) : draw32(d);
 		s->window = (uint16_t)draw_below(d, 65536);
@@ -271,7 +274,7 @@ static void tcp_from_hole(struct draw *d, const struct gm_hole *h, struct shape 
 	s->flags = SYN | ACK;
 	s->seq = draw32(d);
 	s->window = (uint16_t)draw_below(d, 65536);
-	if (k != NULL) {
+	if (k != NULL && !draw_one_in(d, 6)) {
 		s->dport = k->port;
 		s->ack = k->client_isn + 1;
 		if (k->answered && !draw_one_in(d, 4))
@@ -528,7 +531,10 @@ static void spoil(struct draw *d, struct frame *f)
 		put16(f->p + 12, DRAW_OF(d, ((const uint16_t[]){0x0806, 0x86dd, 0x0801, 0x8100})));
 		break;
 	case 8:
-		ip[9] = (uint8_t)draw_below(d, 256);
+		if (draw_one_in(d, 2))
+			ip[9] = (uint8_t)draw_below(d, 256);
+		else if (f->n >= 38)
+			put16(f->p + (draw_one_in(d, 2) ? 34 : 36), 0);
 		break;
 	case 9:
 		f->p[34 + draw_below(d, f->n > 34 ? (uint32_t)(f->n - 34 < 24 ? f->n - 34 : 24) : 1)] = (uint8_t)draw_below(d, 256);
