@@ -17,22 +17,7 @@
 /* Who is let through, and that nobody is let through twice. */
 
 static struct world w;
-static const struct credentials_of alice = {"alice", ALICE_SECRET, NULL, DIGEST_SHA256, NULL, NULL};
 static char sent[8192];
-
-static int setup(void **state)
-{
-	(void)state;
-	world_new(&w, NULL);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	world_free(&w);
-	return 0;
-}
 
 static void test_forwarded(void **state)
 {
@@ -205,9 +190,7 @@ static void test_auth_int_covers(void **state)
 	struct digest_params p;
 
 	(void)state;
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &alice, &src);
 	moved = c;
 	moved.body = "v=0\r\no=- 1 1 IN IP4 198.19.0.9\r\n";
 	world_call(&w, &moved, &src);
@@ -264,9 +247,7 @@ static void test_unknown_user_looks_like_wrong_secret(void **state)
 		struct digest_params p;
 		char *nonce;
 
-		world_call(&w, &c, &src);
-		world_challenge(&w, &p);
-		call_authorize(&w, &c, &who[i], p.realm, p.nonce);
+		world_answer_challenge(&w, &c, &who[i], &src);
 		world_call(&w, &c, &src);
 		assert_int_equal(w.a.outcome, i == 0 ? FRONT_unknown_user : FRONT_digest);
 		assert_int_equal(w.a.agent_n, 0);
@@ -317,16 +298,13 @@ static void test_first_class(void **state)
 {
 	struct wn_addr src = addr_of("198.18.4.2:40112"), other = addr_of("198.18.4.3:40112");
 	struct call c = {0};
-	struct digest_params p;
 	char buf[8192];
 	size_t n;
 
 	(void)state;
 	n = call_write(&c, buf, sizeof(buf));
 	assert_false(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &alice, &src);
 	n = call_write(&c, buf, sizeof(buf));
 	assert_true(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
 	assert_false(front_core_first_class(w.core, span_of(buf, n), &other, w.now_ms, w.unix_s));
@@ -343,9 +321,7 @@ static void test_expired_nonce(void **state)
 	struct digest_params p;
 
 	(void)state;
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &alice, &src);
 	w.now_ms += 31000;
 	world_call(&w, &c, &src);
 	assert_int_equal(w.a.outcome, FRONT_nonce_expired);
@@ -365,9 +341,7 @@ static void test_epochs(void **state)
 	w.unix_s = (uint64_t)(WORLD_EPOCH + 1) * 86400 - 5;
 	world_heartbeat(&w);
 	w.now_ms += 1000;
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &alice, &src);
 	w.unix_s += 10;
 	w.now_ms += 10000;
 	world_call(&w, &c, &src);
@@ -392,12 +366,9 @@ static void test_md5(void **state)
 	struct wn_addr src = addr_of("198.18.4.2:40112");
 	struct credentials_of k = {"bob", BOB_SECRET, NULL, DIGEST_MD5, "auth", NULL};
 	struct call c = {0};
-	struct digest_params p;
 
 	(void)state;
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &k, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &k, &src);
 	world_call(&w, &c, &src);
 	assert_int_equal(w.a.outcome, FRONT_algorithm);
 	assert_int_equal(w.a.agent_n, 0);
@@ -409,9 +380,7 @@ static void test_md5(void **state)
 	k.user = "alice";
 	k.secret = ALICE_SECRET;
 	c.auth[0] = 0;
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &k, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &k, &src);
 	world_call(&w, &c, &src);
 	assert_int_equal(w.a.outcome, FRONT_unknown_user);
 	assert_int_equal(w.a.agent_n, 0);
@@ -434,11 +403,8 @@ static void refused(enum front_outcome want, const char *status)
 {
 	struct wn_addr src = addr_of("198.18.4.2:40112");
 	struct call c = {0};
-	struct digest_params p;
 
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &alice, &src);
 	world_call(&w, &c, &src);
 	assert_string_equal(front_outcome_name(w.a.outcome), front_outcome_name(want));
 	assert_int_equal(w.a.agent_n, 0);
@@ -508,10 +474,7 @@ static void test_service_budget(void **state)
 	struct call other = {.uri = "sip:one@example.org", .call_id = "x"};
 	world_sign_in(&w, &other, &alice, &src, sent, sizeof(sent));
 	struct call another = {.uri = "sip:two@example.org", .call_id = "y"};
-	struct digest_params p;
-	world_call(&w, &another, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &another, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &another, &alice, &src);
 	world_call(&w, &another, &src);
 	assert_int_equal(w.a.outcome, FRONT_service_budget);
 }
@@ -579,12 +542,9 @@ static void test_max_forwards(void **state)
 {
 	struct wn_addr src = addr_of("198.18.4.2:40112");
 	struct call c = {.max_forwards = -1};
-	struct digest_params p;
 
 	(void)state;
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &alice, &src);
 	world_call(&w, &c, &src);
 	assert_int_equal(w.a.outcome, FRONT_too_many_hops);
 	assert_memory_equal(w.net, "SIP/2.0 483 ", 12);
@@ -686,15 +646,12 @@ static void test_once_over_all_workers(void **state)
 	w.tenant[0].max_calls = 1000;
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		struct call c = {0};
-		struct digest_params p;
 		atomic_uint start = THREADS;
 		unsigned forwarded = 0;
 		char buf[8192];
 		size_t n;
 
-		world_call(&w, &c, &src);
-		world_challenge(&w, &p);
-		call_authorize(&w, &c, &alice, p.realm, p.nonce);
+		world_answer_challenge(&w, &c, &alice, &src);
 		n = call_write(&c, buf, sizeof(buf));
 		for (unsigned i = 0; i < THREADS; i++) {
 			r[i].p = buf;
@@ -713,35 +670,33 @@ static void test_once_over_all_workers(void **state)
 		front_core_free(r[i].core);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_forwarded),
-		T(test_session_key),
-		T(test_replays),
-		T(test_other_front),
-		T(test_retransmission),
-		T(test_retransmission_is_no_amplifier),
-		T(test_auth_int_covers),
-		T(test_forged_nonce),
-		T(test_unknown_user_looks_like_wrong_secret),
-		T(test_exhausted_nonce),
-		T(test_first_class),
-		T(test_expired_nonce),
-		T(test_epochs),
-		T(test_md5),
-		T(test_auth_takes_the_literal_uri),
-		T(test_no_agent),
-		T(test_feed_stale),
-		T(test_user_budget),
-		T(test_service_budget),
-		T(test_call_limit),
-		T(test_call_limit_of_all_workers),
-		T(test_max_forwards),
-		T(test_smuggling),
-		T(test_once_over_all_workers),
+		WORLD_TEST(test_forwarded),
+		WORLD_TEST(test_session_key),
+		WORLD_TEST(test_replays),
+		WORLD_TEST(test_other_front),
+		WORLD_TEST(test_retransmission),
+		WORLD_TEST(test_retransmission_is_no_amplifier),
+		WORLD_TEST(test_auth_int_covers),
+		WORLD_TEST(test_forged_nonce),
+		WORLD_TEST(test_unknown_user_looks_like_wrong_secret),
+		WORLD_TEST(test_exhausted_nonce),
+		WORLD_TEST(test_first_class),
+		WORLD_TEST(test_expired_nonce),
+		WORLD_TEST(test_epochs),
+		WORLD_TEST(test_md5),
+		WORLD_TEST(test_auth_takes_the_literal_uri),
+		WORLD_TEST(test_no_agent),
+		WORLD_TEST(test_feed_stale),
+		WORLD_TEST(test_user_budget),
+		WORLD_TEST(test_service_budget),
+		WORLD_TEST(test_call_limit),
+		WORLD_TEST(test_call_limit_of_all_workers),
+		WORLD_TEST(test_max_forwards),
+		WORLD_TEST(test_smuggling),
+		WORLD_TEST(test_once_over_all_workers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

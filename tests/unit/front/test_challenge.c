@@ -13,21 +13,6 @@
 /* What strangers get: 407 or nothing, and never more than they sent. */
 
 static struct world w;
-static const struct credentials_of alice = {"alice", ALICE_SECRET, NULL, DIGEST_SHA256, NULL, NULL};
-
-static int setup(void **state)
-{
-	(void)state;
-	world_new(&w, NULL);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	world_free(&w);
-	return 0;
-}
 
 static void test_challenge(void **state)
 {
@@ -233,9 +218,7 @@ static void test_weak_credentials(void **state)
 		 nonce);
 	with_auth(text, FRONT_nonce_shape, false);
 	k.nc = "00000002";
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &k, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &k, &src);
 	world_call(&w, &c, &src);
 	assert_int_equal(w.a.outcome, FRONT_nonce_shape);
 	assert_int_equal(w.a.agent_n, 0);
@@ -246,12 +229,9 @@ static void test_all_values_are_tried(void **state)
 {
 	struct wn_addr src = addr_of("198.18.4.2:40112");
 	struct call c = {0};
-	struct digest_params p;
 
 	(void)state;
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &alice, &src);
 	char right[1200];
 	snprintf(right, sizeof(right), "Proxy-Authorization: %s\r\n", c.auth);
 	snprintf(c.auth, sizeof(c.auth), "Digest username=\"alice\", realm=\"elsewhere\", nonce=\"x\", uri=\"sip:a@b\", response=\"1\"");
@@ -266,14 +246,9 @@ static void test_all_values_are_tried(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_challenge, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_to_tag_is_a_function, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_never_an_amplifier, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_second_challenge, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_garbage_costs_a_counter, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_no_users_yet, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_weak_credentials, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_all_values_are_tried, setup, teardown),
+		WORLD_TEST(test_challenge),        WORLD_TEST(test_to_tag_is_a_function),    WORLD_TEST(test_never_an_amplifier),
+		WORLD_TEST(test_second_challenge), WORLD_TEST(test_garbage_costs_a_counter), WORLD_TEST(test_no_users_yet),
+		WORLD_TEST(test_weak_credentials), WORLD_TEST(test_all_values_are_tried),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,23 +16,14 @@
 /* Transactions and dialogs of callers that have authenticated. */
 
 static struct world w;
-static const struct credentials_of alice = {"alice", ALICE_SECRET, NULL, DIGEST_SHA256, NULL, NULL};
 static char sent[8192], answer[8192], route[256];
 static size_t sent_n, answer_n;
 static struct wn_addr src;
 
 static int setup(void **state)
 {
-	(void)state;
-	world_new(&w, NULL);
+	world_setup(state);
 	src = addr_of("198.18.4.2:40112");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	world_free(&w);
 	return 0;
 }
 
@@ -566,7 +557,7 @@ static void test_other_tenants_transaction(void **state)
 	assert_int_equal(w.a.net_n, 0);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_prestate_setup_teardown(name, setup, world_teardown, &w)
 
 int main(void)
 {

@@ -16,7 +16,6 @@
 #define SEEDS 8
 
 static struct world w;
-static const struct credentials_of alice = {"alice", ALICE_SECRET, NULL, DIGEST_SHA256, NULL, NULL};
 static char seed[SEEDS][4096];
 static size_t seed_n[SEEDS];
 static uint64_t random_state = 88172645463325252u;

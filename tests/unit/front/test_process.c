@@ -393,7 +393,6 @@ static void test_register_and_publish(void **state)
 /* INVITE to 407 on socket fd; c gets the credentials. */
 static void challenged(int fd, struct call *c)
 {
-	static const struct credentials_of alice = {"alice", ALICE_SECRET, NULL, DIGEST_SHA256, NULL, NULL};
 	char buf[8192], got[8192];
 	struct digest_params d;
 	struct span s;

@@ -32,7 +32,6 @@ static struct {
 } io;
 
 static struct world w;
-static const struct credentials_of alice = {"alice", ALICE_SECRET, NULL, DIGEST_SHA256, NULL, NULL};
 
 static void ring_bell(int fd)
 {
@@ -125,7 +124,6 @@ static void test_good_nonce_first(void **state)
 	struct call c = {0}, stranger = {.call_id = "stranger"};
 	struct front_worker *worker;
 	char from[32], answer[4096];
-	struct digest_params p;
 	unsigned tenant;
 	struct span msg;
 	size_t n;
@@ -139,9 +137,7 @@ static void test_good_nonce_first(void **state)
 	io.sent_fd = eventfd(0, 0);
 	io.notify_fd = eventfd(0, 0);
 	pthread_mutex_init(&io.lock, NULL);
-	world_call(&w, &c, &src);
-	world_challenge(&w, &p);
-	call_authorize(&w, &c, &alice, p.realm, p.nonce);
+	world_answer_challenge(&w, &c, &alice, &src);
 	for (unsigned i = 0; i < STRANGERS; i++) {
 		snprintf(from, sizeof(from), "198.18.5.%u:5060", i + 1);
 		queue(&stranger, from);

@@ -16,6 +16,8 @@
 	"v=0\r\no=- 1 1 IN IP4 198.18.4.2\r\ns=-\r\nc=IN IP4 198.18.4.2\r\nt=0 0\r\nm=application 9 TCP walnut\r\na=setup:active\r\n" \
 	"a=candidate:1 1 TCP 1694498815 198.18.4.2 9 typ srflx raddr 198.18.104.2 rport 9 tcptype active\r\na=walnut-port:22\r\n"
 
+const struct credentials_of alice = {"alice", ALICE_SECRET, NULL, DIGEST_SHA256, NULL, NULL};
+
 static void publish(struct world *w, enum update_type type)
 {
 	struct update_msg m = {.type = type, .domain = SPAN_LIT(WORLD_DOMAIN), .at = w->head, .epoch = WORLD_EPOCH, .epoch_s = 86400};
@@ -92,6 +94,18 @@ void world_free(struct world *w)
 	front_shared_fini(&w->sh);
 	nonce_window_free(w->sh.nonces);
 	digest_ctx_free(w->digest);
+}
+
+int world_setup(void **state)
+{
+	world_new(*state, NULL);
+	return 0;
+}
+
+int world_teardown(void **state)
+{
+	world_free(*state);
+	return 0;
 }
 
 void world_heartbeat(struct world *w)
@@ -214,16 +228,22 @@ void world_challenge(const struct world *w, struct digest_params *p)
 	assert_int_equal(digest_parse(header_of(world_net(w), "Proxy-Authenticate"), p), 0);
 }
 
-size_t world_sign_in(struct world *w, struct call *c, const struct credentials_of *k, const struct wn_addr *src, char *buf, size_t cap)
+void world_answer_challenge(struct world *w, struct call *c, const struct credentials_of *k, const struct wn_addr *src)
 {
 	struct digest_params p;
-	size_t n;
 
 	c->auth[0] = 0;
 	world_call(w, c, src);
 	assert_int_equal(w->a.outcome, FRONT_challenged);
 	world_challenge(w, &p);
 	call_authorize(w, c, k, p.realm, p.nonce);
+}
+
+size_t world_sign_in(struct world *w, struct call *c, const struct credentials_of *k, const struct wn_addr *src, char *buf, size_t cap)
+{
+	size_t n;
+
+	world_answer_challenge(w, c, k, src);
 	n = call_write(c, buf, cap);
 	world_send(w, buf, n, src);
 	assert_string_equal(front_outcome_name(w->a.outcome), "forwarded");

@@ -34,6 +34,10 @@ struct world {
 /** alice has SHA-256 keys, bob also MD5 ones. nonce_key: NULL = random. */
 void world_new(struct world *w, const uint8_t *nonce_key);
 void world_free(struct world *w);
+/** A world for each test, in a static `w`. */
+int world_setup(void **state);
+int world_teardown(void **state);
+#define WORLD_TEST(name) cmocka_unit_test_prestate_setup_teardown(name, world_setup, world_teardown, &w)
 /** The feed says that nothing has changed. */
 void world_heartbeat(struct world *w);
 
@@ -59,6 +63,8 @@ struct credentials_of {
 	const char *qop; /* "auth-int" by default */
 	const char *nc;  /* "00000001" by default */
 };
+/** alice, with auth-int and SHA-256. */
+extern const struct credentials_of alice;
 /** Fills c->auth to answer a challenge for realm and nonce. */
 void call_authorize(struct world *w, struct call *c, const struct credentials_of *k, struct span realm, struct span nonce);
 
@@ -71,6 +77,8 @@ struct span world_agent(const struct world *w);
 
 /** The challenge in the last answer; its spans point into w->net. Fails the test if there is none. */
 void world_challenge(const struct world *w, struct digest_params *p);
+/** Sends c without credentials, and fills c->auth to answer the challenge that comes. */
+void world_answer_challenge(struct world *w, struct call *c, const struct credentials_of *k, const struct wn_addr *src);
 /** A header's value of a message, or p == NULL. */
 struct span header_of(struct span msg, const char *name);
 /** True when the bytes hold the text. */
