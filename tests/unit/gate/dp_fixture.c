@@ -105,6 +105,63 @@ void fx_remove(void)
 	assert_int_equal(gate_dp_remove(&fx_config), 0);
 }
 
+void fx_anew(void)
+{
+	fx_close();
+	fx_remove();
+	fx_open();
+}
+
+int fx_setup(void **state)
+{
+	(void)state;
+	fx_open();
+	return 0;
+}
+
+int fx_teardown(void **state)
+{
+	(void)state;
+	fx_close();
+	fx_remove();
+	return 0;
+}
+
+int fx_end(int rc)
+{
+	fx_down();
+	return rc;
+}
+
+int fx_skip(void)
+{
+	printf("1..1\nok 1 # SKIP needs root\n");
+	return 0;
+}
+
+struct fx_packet fx_tcp(const char *src, uint16_t sport, const char *dst, uint16_t dport, uint8_t flags, uint32_t seq, uint32_t ack,
+			size_t n)
+{
+	static const uint8_t data[1500] = "data";
+
+	return (struct fx_packet){.src = src,
+				  .dst = dst,
+				  .sport = sport,
+				  .dport = dport,
+				  .proto = IPPROTO_TCP,
+				  .flags = flags,
+				  .seq = seq,
+				  .ack = ack,
+				  .payload = data,
+				  .n = n};
+}
+
+struct fx_packet fx_udp_out(uint16_t sport, const char *dst, uint16_t dport)
+{
+	return (struct fx_packet){
+		.src = FX_SERVICE, .dst = dst, .sport = sport, .dport = dport, .payload = (const uint8_t *)"hello", .n = 5};
+}
+
 static uint16_t sum16(const uint8_t *p, size_t n, uint32_t sum)
 {
 	for (size_t i = 0; i + 1 < n; i += 2)
@@ -375,6 +432,15 @@ uint16_t fx_sport(const uint8_t *frame)
 	const uint8_t *at = frame + (frame[14 + 9] == IPPROTO_ICMP ? 38 : 34);
 
 	return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+uint16_t fx_opens(struct fx_packet p)
+{
+	uint8_t got[FX_FRAME];
+	size_t n;
+
+	fx_passes(GATE_INSIDE, &p, got, &n);
+	return fx_sport(got);
 }
 
 struct gate_request fx_open_request(uint8_t proto, uint16_t port, const char *remote)

@@ -43,7 +43,24 @@ extern struct gate_config fx_config;
 void fx_open(void);  /* gate_dp_open; asserts */
 void fx_close(void); /* gate_dp_close: leaves the pins */
 void fx_remove(void);
+/** Throws everything away and begins again, with fx_config as it is now. */
+void fx_anew(void);
 extern struct gate_dp *fx_dp;
+
+/** A gate for each test, by fx_open, and nothing of it afterwards. */
+int fx_setup(void **state);
+int fx_teardown(void **state);
+#define FX_TEST(name) cmocka_unit_test_setup_teardown(name, fx_setup, fx_teardown)
+/** All of main: runs an array of tests between fx_up and fx_down, or skips them. */
+#define FX_RUN(group, tests) (fx_up() ? fx_end(cmocka_run_group_tests_name(group, tests, NULL, NULL)) : fx_skip())
+int fx_end(int rc); /* fx_down; \return rc */
+int fx_skip(void);
+
+/** A TCP segment with n bytes of data, up to 1500. */
+struct fx_packet fx_tcp(const char *src, uint16_t sport, const char *dst, uint16_t dport, uint8_t flags, uint32_t seq, uint32_t ack,
+			size_t n);
+/** A datagram of the service's. */
+struct fx_packet fx_udp_out(uint16_t sport, const char *dst, uint16_t dport);
 
 /** Builds the frame as it arrives on (received) or leaves from (sent) a side. \return its length. */
 size_t fx_arriving(int side, const struct fx_packet *p, uint8_t *out);
@@ -62,6 +79,8 @@ void fx_expect_told(int side, const struct fx_packet *in, const char *reason, co
 /** A packet in that leaves; what left, with its source and source port. */
 void fx_passes(int side, const struct fx_packet *in, uint8_t *out, size_t *nout);
 uint16_t fx_sport(const uint8_t *frame);
+/** A packet of the inside that leaves. \return its public port, or query id. */
+uint16_t fx_opens(struct fx_packet p);
 uint64_t fx_counter(const char *name);
 /** Fills every budget (ARP, control, ICMP errors) again. */
 void fx_refill(void);

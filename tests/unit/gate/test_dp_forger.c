@@ -39,18 +39,8 @@ static uint32_t below(uint32_t n)
 
 static int setup(void **state)
 {
-	(void)state;
 	drawn = seed;
-	fx_open();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
-	return 0;
+	return fx_setup(state);
 }
 
 /* A hole with rates that the forgeries would use up many times over, were they held against its user. */
@@ -465,17 +455,10 @@ static uint64_t from_env(const char *name, uint64_t otherwise)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, fx_teardown)
 	const struct CMUnitTest tests[] = {T(tagged_datagrams), T(segments), T(what_a_window_leaves), T(icmp_errors)};
-	int rc;
 
 	packets = from_env("WALNUT_FORGER_PACKETS", packets);
 	seed = from_env("WALNUT_PROPERTY_SEED", seed);
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp forger", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp forger", tests);
 }

@@ -15,21 +15,6 @@ enum { SYN = 2, ACK = 16, UNREACHABLE = 3, REDIRECT = 5, EXCEEDED = 11 };
 
 #define ROUTER "198.18.9.9"
 
-static int setup(void **state)
-{
-	(void)state;
-	fx_open();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
-	return 0;
-}
-
 /* An error of `type` from src to dst that quotes the first `keep` bytes of a packet (0: all). The bytes live until the next call but one.
  */
 static struct fx_packet error(uint8_t type, const char *src, const char *dst, const struct fx_packet *quoted, size_t keep)
@@ -41,15 +26,6 @@ static struct fx_packet error(uint8_t type, const char *src, const char *dst, co
 
 	return (struct fx_packet){
 		.src = src, .dst = dst, .proto = IPPROTO_ICMP, .icmp_type = type, .payload = f + 14, .n = keep != 0 && keep < n ? keep : n};
-}
-
-static uint16_t opens(struct fx_packet p)
-{
-	uint8_t got[FX_FRAME];
-	size_t n;
-
-	fx_passes(GATE_INSIDE, &p, got, &n);
-	return fx_sport(got);
 }
 
 /* Every length from the promised 28 bytes on, both checksums of UDP, both errors. */
@@ -76,7 +52,7 @@ static void about_a_session(void **state)
 			inside = outside = ping;
 			outside.src = FX_PUBLIC;
 		}
-		outside.sport = opens(inside);
+		outside.sport = fx_opens(inside);
 		for (size_t keep = 28; keep <= 52; keep += kind == 2 ? 6 : 1) {
 			/* A TCP checksum that is not quoted whole stays as it is: 38 bytes are needed for it. */
 			if (kind == 2 && keep < 38)
@@ -98,7 +74,7 @@ static void tcp_quoted_short(void **state)
 
 	(void)state;
 	outside.src = FX_PUBLIC;
-	outside.sport = opens(inside);
+	outside.sport = fx_opens(inside);
 	e = error(UNREACHABLE, ROUTER, FX_PUBLIC, &outside, 28);
 	w = error(UNREACHABLE, ROUTER, FX_SERVICE, &inside, 28);
 	fx_expect_out(GATE_OUTSIDE, &e, &w);
@@ -113,7 +89,7 @@ static void unmatched(void **state)
 
 	(void)state;
 	outside.src = FX_PUBLIC;
-	outside.sport = opens(inside);
+	outside.sport = fx_opens(inside);
 	q = outside;
 	q.dport = 54;
 	e = error(UNREACHABLE, ROUTER, FX_PUBLIC, &q, 0);
@@ -272,7 +248,7 @@ static void errors_are_few(void **state)
 
 	(void)state;
 	outside.src = FX_PUBLIC;
-	outside.sport = opens(inside);
+	outside.sport = fx_opens(inside);
 	e = error(UNREACHABLE, ROUTER, FX_PUBLIC, &outside, 0);
 	n = fx_arriving(GATE_OUTSIDE, &e, frame);
 	for (unsigned i = 0; i < 2000; i++)
@@ -283,16 +259,9 @@ static void errors_are_few(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {T(about_a_session),        T(tcp_quoted_short), T(unmatched),     T(tcp_in_flight_only),
-					   T(another_public_address), T(from_inside),      T(errors_are_few)};
-	int rc;
+	const struct CMUnitTest tests[] = {FX_TEST(about_a_session),    FX_TEST(tcp_quoted_short),       FX_TEST(unmatched),
+					   FX_TEST(tcp_in_flight_only), FX_TEST(another_public_address), FX_TEST(from_inside),
+					   FX_TEST(errors_are_few)};
 
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp icmp", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp icmp", tests);
 }

@@ -17,27 +17,6 @@
 #include "base/clock.h"
 #include "dp_fixture.h"
 
-static int setup(void **state)
-{
-	(void)state;
-	fx_open();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
-	return 0;
-}
-
-static struct fx_packet udp_out(uint16_t sport, const char *dst, uint16_t dport)
-{
-	return (struct fx_packet){
-		.src = FX_SERVICE, .dst = dst, .sport = sport, .dport = dport, .payload = (const uint8_t *)"hello", .n = 5};
-}
-
 static void tagged_in(const struct gate_request *r, const struct gate_reply *h, uint64_t counter)
 {
 	uint8_t sealed[64];
@@ -189,7 +168,7 @@ static void restart_loses_nothing(void **state)
 {
 	struct gate_request r = fx_open_request(IPPROTO_UDP, 53, NULL);
 	struct gate_reply h = fx_apply(&r), ping, again;
-	struct fx_packet p = udp_out(5000, FX_CLIENT, 53),
+	struct fx_packet p = fx_udp_out(5000, FX_CLIENT, 53),
 			 in = {.src = FX_CLIENT, .dst = FX_PUBLIC, .sport = 53, .payload = (const uint8_t *)"a", .n = 1};
 	struct fx_packet out = in;
 	uint8_t got[FX_FRAME];
@@ -233,7 +212,7 @@ static void another_file_is_obeyed(void **state)
 {
 	struct gate_request r = fx_open_request(IPPROTO_UDP, 53, NULL);
 	struct gate_tenant was = fx_config.tenant[0];
-	struct fx_packet p = udp_out(5000, FX_CLIENT, 53);
+	struct fx_packet p = fx_udp_out(5000, FX_CLIENT, 53);
 	uint8_t got[FX_FRAME];
 	size_t n;
 
@@ -309,7 +288,7 @@ static void sweep_frees_everything(void **state)
 	tagged_in(&r, &h, 1);
 	fx_passes(GATE_OUTSIDE, &syn, got, &n);
 	for (uint16_t i = 0; i < 500; i++) {
-		p = udp_out((uint16_t)(5000 + i / 5), FX_CLIENT, (uint16_t)(100 + i));
+		p = fx_udp_out((uint16_t)(5000 + i / 5), FX_CLIENT, (uint16_t)(100 + i));
 		fx_passes(GATE_INSIDE, &p, got, &n);
 	}
 	assert_int_equal(fx_counter("flows"), 500);
@@ -485,11 +464,9 @@ static void grants_are_quick(void **state)
 	const unsigned rounds = 16000;
 
 	(void)state;
-	fx_close();
-	fx_remove();
 	fx_config.holes = 16384;
 	fx_config.tenant[0].holes = 16384;
-	fx_open();
+	fx_anew();
 	fx_config.holes = 64;
 	fx_config.tenant[0].holes = 16;
 	memset(&c, 0, sizeof(c));
@@ -509,27 +486,13 @@ static void grants_are_quick(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {T(hostile_requests),
-					   T(quotas),
-					   T(ids_never_come_back),
-					   T(restart_loses_nothing),
-					   T(another_file_is_obeyed),
-					   T(interrupted_start_is_not_adopted),
-					   T(sweep_frees_everything),
-					   T(writer_killed_between_two_steps),
-					   T(second_gate_is_refused),
-					   cmocka_unit_test(start_is_checked),
-					   cmocka_unit_test(removal_detaches),
-					   T(replay_on_all_cpus),
-					   T(grants_are_quick)};
-	int rc;
+	const struct CMUnitTest tests[] = {FX_TEST(hostile_requests),          FX_TEST(quotas),
+					   FX_TEST(ids_never_come_back),       FX_TEST(restart_loses_nothing),
+					   FX_TEST(another_file_is_obeyed),    FX_TEST(interrupted_start_is_not_adopted),
+					   FX_TEST(sweep_frees_everything),    FX_TEST(writer_killed_between_two_steps),
+					   FX_TEST(second_gate_is_refused),    cmocka_unit_test(start_is_checked),
+					   cmocka_unit_test(removal_detaches), FX_TEST(replay_on_all_cpus),
+					   FX_TEST(grants_are_quick)};
 
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp life", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp life", tests);
 }

@@ -14,27 +14,6 @@
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16, ECHO_REPLY = 0, ECHO_REQUEST = 8 };
 
-static int setup(void **state)
-{
-	(void)state;
-	fx_open();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
-	return 0;
-}
-
-static struct fx_packet udp_out(uint16_t sport, const char *dst, uint16_t dport)
-{
-	return (struct fx_packet){
-		.src = FX_SERVICE, .dst = dst, .sport = sport, .dport = dport, .payload = (const uint8_t *)"hello", .n = 5};
-}
-
 static struct fx_packet udp_in(uint16_t port, const char *src, uint16_t sport)
 {
 	return (struct fx_packet){
@@ -72,8 +51,8 @@ static void comes_in(struct fx_packet p, uint16_t to)
 
 static void mapping_and_filtering(void **state)
 {
-	uint16_t port = opens(udp_out(5000, FX_CLIENT, 53));
-	struct fx_packet p = udp_out(5000, FX_CLIENT, 53);
+	uint16_t port = opens(fx_udp_out(5000, FX_CLIENT, 53));
+	struct fx_packet p = fx_udp_out(5000, FX_CLIENT, 53);
 
 	(void)state;
 	assert_true(port >= 1024);
@@ -85,9 +64,9 @@ static void mapping_and_filtering(void **state)
 	fx_expect_drop(GATE_OUTSIDE, &p, "no_session");
 	p = udp_in(port, FX_OTHER, 53);
 	fx_expect_drop(GATE_OUTSIDE, &p, "no_session");
-	assert_int_equal(opens(udp_out(5000, FX_OTHER, 53)), port);
+	assert_int_equal(opens(fx_udp_out(5000, FX_OTHER, 53)), port);
 	comes_in(p, 5000);
-	assert_int_equal(opens(udp_out(5000, FX_CLIENT, 54)), port);
+	assert_int_equal(opens(fx_udp_out(5000, FX_CLIENT, 54)), port);
 	comes_in(udp_in(port, FX_CLIENT, 54), 5000);
 	assert_int_equal(fx_counter("mapping_new"), 1);
 	assert_int_equal(fx_counter("session_new"), 3);
@@ -96,13 +75,13 @@ static void mapping_and_filtering(void **state)
 	p.proto = IPPROTO_TCP;
 	p.flags = ACK;
 	fx_expect_drop(GATE_OUTSIDE, &p, "no_hole");
-	assert_int_not_equal(opens(udp_out(5001, FX_CLIENT, 53)), port);
+	assert_int_not_equal(opens(fx_udp_out(5001, FX_CLIENT, 53)), port);
 }
 
 static void sources_are_validated(void **state)
 {
 	static const char *const spoofed[] = {"198.18.101.2", "198.18.100.200", "8.8.8.8", FX_CLIENT};
-	struct fx_packet p = udp_out(5000, FX_CLIENT, 53);
+	struct fx_packet p = fx_udp_out(5000, FX_CLIENT, 53);
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(spoofed) / sizeof(spoofed[0]); i++) {
@@ -127,7 +106,7 @@ static void ports_are_unpredictable(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < N; i++) {
-		port[i] = opens(udp_out((uint16_t)(20000 + i), FX_CLIENT, 53));
+		port[i] = opens(fx_udp_out((uint16_t)(20000 + i), FX_CLIENT, 53));
 		if (i > 0)
 			near += (unsigned)abs(port[i] - port[i - 1]) < 64;
 		low += port[i] < 32768;
@@ -145,17 +124,15 @@ static void ports_run_out(void **state)
 	unsigned full = 0;
 
 	(void)state;
-	fx_close();
-	fx_remove();
 	fx_config.port_low = 40000;
 	fx_config.port_high = 40007;
-	fx_open();
+	fx_anew();
 	fx_config.port_low = 1024;
 	fx_config.port_high = 65535;
 	for (unsigned i = 0; i < 12; i++) {
 		uint8_t frame[FX_FRAME], out[FX_FRAME];
 
-		p = udp_out((uint16_t)(5000 + i), FX_CLIENT, 53);
+		p = fx_udp_out((uint16_t)(5000 + i), FX_CLIENT, 53);
 		fx_run(GATE_INSIDE, frame, fx_arriving(GATE_INSIDE, &p, frame), out, NULL);
 	}
 	full = (unsigned)fx_counter("no_port");
@@ -177,17 +154,15 @@ static void tables_full(void **state)
 	uint16_t first = 0;
 
 	(void)state;
-	fx_close();
-	fx_remove();
 	fx_config.flows = 64;
 	fx_config.mappings = 32;
-	fx_open();
+	fx_anew();
 	fx_config.flows = fx_config.mappings = 4096;
 	/* A preallocated table keeps a few spare elements per CPU: full comes within them. */
 	for (unsigned i = 0; i < 400; i++) {
 		size_t n;
 
-		p = udp_out((uint16_t)(5000 + i), FX_CLIENT, 53);
+		p = fx_udp_out((uint16_t)(5000 + i), FX_CLIENT, 53);
 		fx_run(GATE_INSIDE, frame, fx_arriving(GATE_INSIDE, &p, frame), out, &n);
 		if (i == 0)
 			first = fx_sport(out);
@@ -196,7 +171,7 @@ static void tables_full(void **state)
 	assert_in_range(passed, 32, 80);
 	assert_true(fx_counter("mappings_full") + fx_counter("tenant_full") + fx_counter("flows_full") >= 400 - passed);
 	comes_in(udp_in(first, FX_CLIENT, 53), 5000); /* the old ones live */
-	assert_int_equal(opens(udp_out(5000, FX_CLIENT, 53)), first);
+	assert_int_equal(opens(fx_udp_out(5000, FX_CLIENT, 53)), first);
 	/* What was refused has not kept a port. */
 	assert_true(fx_counter("flows") <= 64);
 }
@@ -207,24 +182,22 @@ static void one_tenant_leaves_room(void **state)
 	struct fx_packet p;
 
 	(void)state;
-	fx_close();
-	fx_remove();
 	fx_config.flows = 300;
-	fx_open();
+	fx_anew();
 	fx_config.flows = 4096;
 	for (unsigned i = 0; i < 400; i++) {
-		p = udp_out(5000, FX_CLIENT, (uint16_t)(1000 + i));
+		p = fx_udp_out(5000, FX_CLIENT, (uint16_t)(1000 + i));
 		fx_run(GATE_INSIDE, frame, fx_arriving(GATE_INSIDE, &p, frame), out, NULL);
 	}
 	assert_int_equal(fx_counter("tenant_full"), 200);
-	p = udp_out(5000, FX_CLIENT, 53);
+	p = fx_udp_out(5000, FX_CLIENT, 53);
 	p.src = "198.18.100.130";
 	opens(p);
 }
 
 static void expiry_and_revival(void **state)
 {
-	uint16_t port = opens(udp_out(5000, FX_CLIENT, 53)), again;
+	uint16_t port = opens(fx_udp_out(5000, FX_CLIENT, 53)), again;
 	struct gate_key k = {0};
 	struct gate_flow f;
 	struct fx_packet p = udp_in(port, FX_CLIENT, 53);
@@ -243,10 +216,10 @@ static void expiry_and_revival(void **state)
 	f.expires = f.opened; /* as if the time had come */
 	assert_int_equal(bpf_map_update_elem(fx_dp->flows_fd, &k, &f, BPF_F_LOCK), 0);
 	fx_expect_drop(GATE_OUTSIDE, &p, "session_expired");
-	again = opens(udp_out(5000, FX_CLIENT, 53)); /* in place */
+	again = opens(fx_udp_out(5000, FX_CLIENT, 53)); /* in place */
 	assert_int_equal(again, port);
 	comes_in(p, 5000);
-	opens(udp_out(5000, FX_CLIENT, 53));
+	opens(fx_udp_out(5000, FX_CLIENT, 53));
 	assert_int_equal(bpf_map_lookup_elem_flags(fx_dp->flows_fd, &k, &f, BPF_F_LOCK), 0);
 	assert_in_range(f.expires - f.opened, 300 * GATE_NS_PER_S, 310 * GATE_NS_PER_S); /* it was answered */
 	assert_int_equal(fx_counter("flows"), 1);
@@ -255,7 +228,7 @@ static void expiry_and_revival(void **state)
 /* A session left over from a mapping that has lost its port leads nowhere. */
 static void port_of_another_mapping(void **state)
 {
-	uint16_t port = opens(udp_out(5000, FX_CLIENT, 53));
+	uint16_t port = opens(fx_udp_out(5000, FX_CLIENT, 53));
 	struct gate_port *owned = &fx_dp->ports[GATE_PORT_INDEX(0, GATE_P_UDP, port)];
 	struct fx_packet p = udp_in(port, FX_CLIENT, 53);
 	const uint64_t was = owned->owner;
@@ -303,34 +276,12 @@ static void icmp_echo(void **state)
 
 static struct fx_packet tcp_out(uint8_t flags, uint32_t seq, uint32_t ack, size_t n)
 {
-	static const uint8_t data[1400] = "GET";
-
-	return (struct fx_packet){.src = FX_SERVICE,
-				  .dst = FX_CLIENT,
-				  .sport = 5000,
-				  .dport = 443,
-				  .proto = IPPROTO_TCP,
-				  .flags = flags,
-				  .seq = seq,
-				  .ack = ack,
-				  .payload = data,
-				  .n = n};
+	return fx_tcp(FX_SERVICE, 5000, FX_CLIENT, 443, flags, seq, ack, n);
 }
 
 static struct fx_packet tcp_in(uint16_t port, uint8_t flags, uint32_t seq, uint32_t ack, size_t n)
 {
-	static const uint8_t data[1400] = "200";
-
-	return (struct fx_packet){.src = FX_CLIENT,
-				  .dst = FX_PUBLIC,
-				  .sport = 443,
-				  .dport = port,
-				  .proto = IPPROTO_TCP,
-				  .flags = flags,
-				  .seq = seq,
-				  .ack = ack,
-				  .payload = data,
-				  .n = n};
+	return fx_tcp(FX_CLIENT, 443, FX_PUBLIC, port, flags, seq, ack, n);
 }
 
 static void tcp_session(void **state)
@@ -408,7 +359,7 @@ static void simultaneous_open(void **state)
 static void service_opens_no_mapping(void **state)
 {
 	struct gate_request r = fx_open_request(IPPROTO_UDP, 5000, NULL);
-	struct fx_packet p = udp_out(5000, FX_CLIENT, 53);
+	struct fx_packet p = fx_udp_out(5000, FX_CLIENT, 53);
 	struct gate_reply h;
 
 	(void)state;
@@ -417,13 +368,13 @@ static void service_opens_no_mapping(void **state)
 	fx_expect_drop(GATE_INSIDE, &p, "service_port");
 	assert_int_equal(fx_apply_op(GATE_CLOSE, h.hole, 0).status, GATE_OK);
 	fx_expect_drop(GATE_INSIDE, &p, "service_port");
-	opens(udp_out(5001, FX_CLIENT, 53));
+	opens(fx_udp_out(5001, FX_CLIENT, 53));
 }
 
 /* A session that the inside has with this very remote: a hole cannot be bound over it. */
 static void hole_against_session(void **state)
 {
-	uint16_t port = opens(udp_out(5000, FX_CLIENT, 4000));
+	uint16_t port = opens(fx_udp_out(5000, FX_CLIENT, 4000));
 	struct gate_request r = fx_open_request(IPPROTO_UDP, 5000, NULL);
 	struct gate_reply h = fx_apply(&r);
 	uint8_t sealed[64];
@@ -435,7 +386,7 @@ static void hole_against_session(void **state)
 	p.payload = sealed;
 	fx_expect_drop(GATE_OUTSIDE, &p, "reverse_clash");
 	comes_in(udp_in(port, FX_CLIENT, 4000), 5000);
-	assert_int_equal(opens(udp_out(5000, FX_CLIENT, 4000)), port);
+	assert_int_equal(opens(fx_udp_out(5000, FX_CLIENT, 4000)), port);
 }
 
 static void host_is_closed(void **state)
@@ -481,7 +432,7 @@ static void host_is_closed(void **state)
 
 static void next_hops(void **state)
 {
-	struct fx_packet p = udp_out(5000, FX_CLIENT, 53);
+	struct fx_packet p = fx_udp_out(5000, FX_CLIENT, 53);
 	struct epoll_event e;
 
 	(void)state;
@@ -528,30 +479,22 @@ static void next_hops(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {T(mapping_and_filtering),
-					   T(sources_are_validated),
-					   T(ports_are_unpredictable),
-					   T(ports_run_out),
-					   T(tables_full),
-					   T(one_tenant_leaves_room),
-					   T(expiry_and_revival),
-					   T(port_of_another_mapping),
-					   T(icmp_echo),
-					   T(tcp_session),
-					   T(tcp_refused_and_reset),
-					   T(simultaneous_open),
-					   T(service_opens_no_mapping),
-					   T(hole_against_session),
-					   T(host_is_closed),
-					   T(next_hops)};
-	int rc;
+	const struct CMUnitTest tests[] = {FX_TEST(mapping_and_filtering),
+					   FX_TEST(sources_are_validated),
+					   FX_TEST(ports_are_unpredictable),
+					   FX_TEST(ports_run_out),
+					   FX_TEST(tables_full),
+					   FX_TEST(one_tenant_leaves_room),
+					   FX_TEST(expiry_and_revival),
+					   FX_TEST(port_of_another_mapping),
+					   FX_TEST(icmp_echo),
+					   FX_TEST(tcp_session),
+					   FX_TEST(tcp_refused_and_reset),
+					   FX_TEST(simultaneous_open),
+					   FX_TEST(service_opens_no_mapping),
+					   FX_TEST(hole_against_session),
+					   FX_TEST(host_is_closed),
+					   FX_TEST(next_hops)};
 
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp nat", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp nat", tests);
 }

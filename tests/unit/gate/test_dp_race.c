@@ -103,21 +103,6 @@ static void build(const struct gate_request *q, uint16_t port, uint64_t counter)
 	nframe = fx_arriving(GATE_OUTSIDE, &p, frame);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	fx_open();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
-	return 0;
-}
-
 /* jump: how far counters are apart. One: the window's newest; many: its words are cleared as it moves. */
 static void race_for(uint64_t jump)
 {
@@ -181,16 +166,8 @@ static void far_apart(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {T(one_after_another), T(far_apart)};
-	int rc;
+	const struct CMUnitTest tests[] = {FX_TEST(one_after_another), FX_TEST(far_apart)};
 
 	find_cpus();
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp race", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp race", tests);
 }

@@ -17,59 +17,16 @@ enum { FIN = 1, SYN = 2, RST = 4, ACK = 16, ECHO_REPLY = 0, UNREACHABLE = 3, ECH
 
 #define ROUTER "198.18.9.9"
 
-static int setup(void **state)
-{
-	(void)state;
-	fx_open();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
-	return 0;
-}
-
 static const uint8_t data[1400];
 
 static struct fx_packet tcp_out(uint8_t flags, uint32_t seq, uint32_t ack, size_t n)
 {
-	return (struct fx_packet){.src = FX_SERVICE,
-				  .dst = FX_CLIENT,
-				  .sport = 5000,
-				  .dport = 443,
-				  .proto = IPPROTO_TCP,
-				  .flags = flags,
-				  .seq = seq,
-				  .ack = ack,
-				  .payload = data,
-				  .n = n};
+	return fx_tcp(FX_SERVICE, 5000, FX_CLIENT, 443, flags, seq, ack, n);
 }
 
 static struct fx_packet tcp_in(uint16_t port, uint8_t flags, uint32_t seq, uint32_t ack, size_t n)
 {
-	return (struct fx_packet){.src = FX_CLIENT,
-				  .dst = FX_PUBLIC,
-				  .sport = 443,
-				  .dport = port,
-				  .proto = IPPROTO_TCP,
-				  .flags = flags,
-				  .seq = seq,
-				  .ack = ack,
-				  .payload = data,
-				  .n = n};
-}
-
-/* \return the public port, or the query id. */
-static uint16_t goes_out(struct fx_packet p)
-{
-	uint8_t got[FX_FRAME];
-	size_t n;
-
-	fx_passes(GATE_INSIDE, &p, got, &n);
-	return fx_sport(got);
+	return fx_tcp(FX_CLIENT, 443, FX_PUBLIC, port, flags, seq, ack, n);
 }
 
 static void comes_in(struct fx_packet p)
@@ -149,20 +106,19 @@ static void no_lifetime_is_too_short(void **state)
 	struct fx_packet in = {.src = FX_CLIENT, .dst = FX_PUBLIC, .sport = 53, .payload = data, .n = 5};
 	uint16_t port;
 
+	(void)state;
 	keeps_for(GATE_INSIDE, out, 120);
-	in.dport = goes_out(out);
+	in.dport = fx_opens(out);
 	comes_in(in);
 	keeps_for(GATE_INSIDE, out, 300);
 
-	teardown(state);
-	setup(state);
+	fx_anew();
 	out = (struct fx_packet){.src = FX_SERVICE, .dst = FX_CLIENT, .sport = 99, .proto = IPPROTO_ICMP, .icmp_type = ECHO_REQUEST};
 	keeps_for(GATE_INSIDE, out, 60);
 
-	teardown(state);
-	setup(state);
+	fx_anew();
 	keeps_for(GATE_INSIDE, tcp_out(SYN, 100, 0, 0), 240);
-	port = goes_out(tcp_out(SYN, 100, 0, 0));
+	port = fx_opens(tcp_out(SYN, 100, 0, 0));
 	keeps_for(GATE_OUTSIDE, tcp_in(port, SYN | ACK, 900, 101, 0), 240);
 	keeps_for(GATE_INSIDE, tcp_out(ACK, 101, 901, 0), 7440);
 	keeps_for(GATE_OUTSIDE, tcp_in(port, ACK, 901, 101, 0), 7440);
@@ -180,10 +136,10 @@ static void no_mapping_before_its_session(void **state)
 	struct gate_mapping m;
 
 	(void)state;
-	goes_out(out);
+	fx_opens(out);
 	for (int64_t i = -24; i <= 24; i++) {
 		set_expires(now_ns() + (uint64_t)(120 * (int64_t)GATE_NS_PER_S + i * (int64_t)GATE_NS_PER_S / 4));
-		goes_out(out);
+		fx_opens(out);
 		assert_int_equal(bpf_map_get_next_key(fx_dp->mappings_fd, NULL, &k), 0);
 		assert_int_equal(bpf_map_lookup_elem(fx_dp->mappings_fd, &k, &m), 0);
 		assert_true(m.expires > now_ns() + 120 * GATE_NS_PER_S);
@@ -192,10 +148,10 @@ static void no_mapping_before_its_session(void **state)
 
 static uint16_t connected(void)
 {
-	const uint16_t port = goes_out(tcp_out(SYN, 100, 0, 0));
+	const uint16_t port = fx_opens(tcp_out(SYN, 100, 0, 0));
 
 	comes_in(tcp_in(port, SYN | ACK, 900, 101, 0));
-	goes_out(tcp_out(ACK, 101, 901, 500));
+	fx_opens(tcp_out(ACK, 101, 901, 500));
 	comes_in(tcp_in(port, ACK, 901, 601, 1400));
 	return port;
 }
@@ -206,41 +162,41 @@ static void syn_into_a_connection(void **state)
 	const uint16_t port = connected();
 
 	(void)state;
-	goes_out(tcp_out(SYN, 0x90000000, 0, 0));
-	goes_out(tcp_out(SYN, 7, 0, 0));
+	fx_opens(tcp_out(SYN, 0x90000000, 0, 0));
+	fx_opens(tcp_out(SYN, 7, 0, 0));
 	dropped_in(tcp_in(port, SYN, 2301, 0, 0), "tcp_state"); /* not from a stranger */
 	dropped_in(tcp_in(port, SYN | ACK, 5, 8, 0), "tcp_state");
-	goes_out(tcp_out(ACK, 601, 2301, 10)); /* and nothing has changed */
+	fx_opens(tcp_out(ACK, 601, 2301, 10)); /* and nothing has changed */
 	comes_in(tcp_in(port, ACK, 2301, 611, 10));
 	dropped_in(tcp_in(port, ACK, 901 + 0x4000000, 611, 1), "tcp_window");
 	/* The challenge, and what a host without the connection says to it. */
-	goes_out(tcp_out(SYN, 0x90000000, 0, 0));
+	fx_opens(tcp_out(SYN, 0x90000000, 0, 0));
 	comes_in(tcp_in(port, ACK, 2311, 611, 0));
-	goes_out(tcp_out(RST, 611, 0, 0));
-	assert_int_equal(goes_out(tcp_out(SYN, 0x90000000, 0, 0)), port);
+	fx_opens(tcp_out(RST, 611, 0, 0));
+	assert_int_equal(fx_opens(tcp_out(SYN, 0x90000000, 0, 0)), port);
 	comes_in(tcp_in(port, SYN | ACK, 5000, 0x90000001, 0));
-	goes_out(tcp_out(ACK, 0x90000001, 5001, 10));
+	fx_opens(tcp_out(ACK, 0x90000001, 5001, 10));
 }
 
 /* Both while it opens and once it has ended. */
 static void syn_at_other_moments(void **state)
 {
-	uint16_t port = goes_out(tcp_out(SYN, 100, 0, 0));
+	uint16_t port = fx_opens(tcp_out(SYN, 100, 0, 0));
 
 	(void)state;
 	comes_in(tcp_in(port, SYN | ACK, 900, 101, 0));
-	goes_out(tcp_out(SYN, 100, 0, 0));
-	goes_out(tcp_out(SYN, 777, 0, 0));
+	fx_opens(tcp_out(SYN, 100, 0, 0));
+	fx_opens(tcp_out(SYN, 777, 0, 0));
 	comes_in(tcp_in(port, SYN | ACK, 900, 101, 0));
-	goes_out(tcp_out(ACK, 101, 901, 0));
+	fx_opens(tcp_out(ACK, 101, 901, 0));
 	comes_in(tcp_in(port, SYN | ACK, 900, 101, 0)); /* that ACK got lost */
-	goes_out(tcp_out(FIN | ACK, 101, 901, 0));
-	goes_out(tcp_out(SYN, 777, 0, 0));
+	fx_opens(tcp_out(FIN | ACK, 101, 901, 0));
+	fx_opens(tcp_out(SYN, 777, 0, 0));
 	comes_in(tcp_in(port, FIN | ACK, 901, 102, 0));
-	goes_out(tcp_out(ACK, 102, 902, 0));
-	goes_out(tcp_out(SYN, 50, 0, 0)); /* TIME-WAIT: an old number is the far end's to refuse */
+	fx_opens(tcp_out(ACK, 102, 902, 0));
+	fx_opens(tcp_out(SYN, 50, 0, 0)); /* TIME-WAIT: an old number is the far end's to refuse */
 	dropped_in(tcp_in(port, SYN | ACK, 5000, 51, 0), "tcp_state");
-	goes_out(tcp_out(SYN, 100000, 0, 0)); /* RFC 6191 */
+	fx_opens(tcp_out(SYN, 100000, 0, 0)); /* RFC 6191 */
 	comes_in(tcp_in(port, SYN | ACK, 5000, 100001, 0));
 }
 
@@ -251,23 +207,23 @@ static void after_an_rst(void **state)
 	uint64_t before = now_ns(), end;
 
 	(void)state;
-	goes_out(tcp_out(ACK, 601, 2301, 300));
-	goes_out(tcp_out(RST, 901, 0, 0)); /* its data, still on the way, comes first */
+	fx_opens(tcp_out(ACK, 601, 2301, 300));
+	fx_opens(tcp_out(RST, 901, 0, 0)); /* its data, still on the way, comes first */
 	end = expires();
 	assert_in_range(end, before + 240 * GATE_NS_PER_S, now_ns() + 250 * GATE_NS_PER_S);
 	set_expires(end - 30 * GATE_NS_PER_S);
-	goes_out(tcp_out(RST, 901, 0, 0));
+	fx_opens(tcp_out(RST, 901, 0, 0));
 	assert_int_equal(expires(), end - 30 * GATE_NS_PER_S);
 	/* Who has not got that data yet asks. */
 	comes_in(tcp_in(port, ACK, 2301, 601, 0));
-	goes_out(tcp_out(RST, 601, 0, 0));
+	fx_opens(tcp_out(RST, 601, 0, 0));
 	dropped_in(tcp_in(port, ACK, 2301, 601, 1), "tcp_state");
 	dropped_in(tcp_in(port, ACK | FIN, 2301, 601, 0), "tcp_state");
 	dropped_in(tcp_in(port, SYN, 2301, 0, 0), "tcp_state");
 	dropped_in(tcp_in(port, ACK, 0x40000000, 601, 0), "tcp_window");
 	dropped_in(tcp_in(port, RST, 2400, 0, 0), "tcp_rst");
 	dropped_out(tcp_out(ACK, 901, 2301, 1), "tcp_state");
-	assert_int_equal(goes_out(tcp_out(SYN, 5, 0, 0)), port);
+	assert_int_equal(fx_opens(tcp_out(SYN, 5, 0, 0)), port);
 }
 
 /* A number is a number, whichever half of the circle it is in (RFC 5508 REQ-4, RFC 5382 REQ-9). */
@@ -278,12 +234,13 @@ static void error_about_a_syn(void **state)
 	struct fx_packet p,
 		e = {.src = ROUTER, .dst = FX_PUBLIC, .proto = IPPROTO_ICMP, .icmp_type = UNREACHABLE, .payload = quoted + 14, .n = 28};
 
+	(void)state;
 	for (size_t i = 0; i < sizeof(isn) / sizeof(isn[0]); i++) {
 		for (uint32_t wrong = 0; wrong < 3; wrong++) {
 			static const uint32_t off[3] = {0, -1u, 2};
 
 			p = tcp_out(SYN, isn[i], 0, 0);
-			p.sport = goes_out(p);
+			p.sport = fx_opens(p);
 			p.src = FX_PUBLIC;
 			p.seq += off[wrong];
 			fx_leaving(GATE_OUTSIDE, &p, quoted);
@@ -292,8 +249,7 @@ static void error_about_a_syn(void **state)
 			else
 				dropped_in(e, "icmp_unmatched");
 		}
-		teardown(state);
-		setup(state);
+		fx_anew();
 	}
 }
 
@@ -306,7 +262,7 @@ static void narrow(int side)
 static int teardown_wide(void **state)
 {
 	assert_int_equal(system("ip link set wan mtu 1500 && ip link set lan mtu 1500"), 0);
-	return teardown(state);
+	return fx_teardown(state);
 }
 
 static struct fx_packet udp(const char *src, const char *dst, uint16_t sport, uint16_t dport, size_t n)
@@ -326,7 +282,7 @@ static void too_big_on_the_way_out(void **state)
 	fx_expect_told(GATE_INSIDE, &p, "too_big_told", FX_CONTROL, UNREACHABLE, 4, 1000); /* 1001 bytes */
 	assert_int_equal(fx_counter("mapping_new"), 0);
 	p.n--;
-	port = goes_out(p);
+	port = fx_opens(p);
 	p.n++;
 	fx_expect_told(GATE_INSIDE, &p, "too_big_told", FX_CONTROL, UNREACHABLE, 4, 1000); /* of a session */
 	p.fx = FX_NO_DF;
@@ -339,12 +295,12 @@ static void too_big_on_the_way_out(void **state)
 	p.icmp_type = ECHO_REQUEST;
 	fx_expect_told(GATE_INSIDE, &p, "too_big_told", FX_CONTROL, UNREACHABLE, 4, 1000);
 	p = tcp_out(SYN, 100, 0, 0);
-	port = goes_out(p);
+	port = fx_opens(p);
 	comes_in(tcp_in(port, SYN | ACK, 900, 101, 0));
 	p = tcp_out(ACK, 101, 901, 961);
 	fx_expect_told(GATE_INSIDE, &p, "too_big_told", FX_CONTROL, UNREACHABLE, 4, 1000);
 	p.n--;
-	goes_out(p);
+	fx_opens(p);
 	/* Nobody is told about an error (RFC 1122 3.2.2). */
 	p = tcp_in(port, ACK, 901, 101, 1300);
 	p.dst = FX_SERVICE;
@@ -365,7 +321,7 @@ static void too_big_on_the_way_in(void **state)
 
 	(void)state;
 	narrow(GATE_INSIDE);
-	p = udp(FX_CLIENT, FX_PUBLIC, 53, goes_out(udp(FX_SERVICE, FX_CLIENT, 5000, 53, 5)), 973);
+	p = udp(FX_CLIENT, FX_PUBLIC, 53, fx_opens(udp(FX_SERVICE, FX_CLIENT, 5000, 53, 5)), 973);
 	fx_expect_told(GATE_OUTSIDE, &p, "too_big_told", FX_PUBLIC, UNREACHABLE, 4, 1000);
 	p.fx = FX_NO_DF;
 	dropped_in(p, "too_big");
@@ -398,7 +354,7 @@ static void too_big_on_the_way_in(void **state)
 	p.ack = 0;
 	p.n = 0;
 	comes_in(p);
-	goes_out((struct fx_packet){.src = FX_SERVICE,
+	fx_opens((struct fx_packet){.src = FX_SERVICE,
 				    .dst = FX_CLIENT,
 				    .sport = 22,
 				    .dport = 40000,
@@ -442,7 +398,7 @@ static void last_hop(void **state)
 	struct fx_packet p = udp(FX_SERVICE, FX_CLIENT, 5000, 53, 5), in;
 
 	(void)state;
-	in = udp(FX_CLIENT, FX_PUBLIC, 53, goes_out(p), 5);
+	in = udp(FX_CLIENT, FX_PUBLIC, 53, fx_opens(p), 5);
 	p.ttl = in.ttl = 1;
 	fx_expect_told(GATE_INSIDE, &p, "ttl", FX_CONTROL, EXCEEDED, 0, 0);
 	dropped_in(in, "ttl");
@@ -464,35 +420,32 @@ static void no_room(void **state)
 {
 	struct fx_packet p = udp(FX_SERVICE, FX_CLIENT, 5000, 53, 5);
 
-	fx_close();
-	fx_remove();
+	(void)state;
 	fx_config.port_low = fx_config.port_high = 2000;
-	fx_open();
+	fx_anew();
 	fx_config.port_low = 1024;
 	fx_config.port_high = 65535;
-	goes_out(p);
+	fx_opens(p);
 	p.sport = 5001;
 	fx_expect_told(GATE_INSIDE, &p, "no_port", FX_CONTROL, UNREACHABLE, 13, 0);
-	teardown(state);
 	fx_config.mappings = 1;
-	setup(state);
+	fx_anew();
 	fx_config.mappings = 4096;
 	p.sport = 5000;
-	goes_out(p);
+	fx_opens(p);
 	for (p.sport = 5001; p.sport < 5300 && fx_counter("mappings_full") == 0; p.sport++) {
 		uint8_t frame[FX_FRAME], out[FX_FRAME];
 
 		fx_run(GATE_INSIDE, frame, fx_arriving(GATE_INSIDE, &p, frame), out, NULL);
 	}
 	fx_expect_told(GATE_INSIDE, &p, "mappings_full", FX_CONTROL, UNREACHABLE, 13, 0);
-	teardown(state);
 	fx_config.flows = 4;
 	fx_config.ntenant = 1;
-	setup(state);
+	fx_anew();
 	fx_config.flows = 4096;
 	fx_config.ntenant = 2;
 	for (p.sport = 5000; p.sport < 5004; p.sport++)
-		goes_out(p);
+		fx_opens(p);
 	fx_expect_told(GATE_INSIDE, &p, "tenant_full", FX_CONTROL, UNREACHABLE, 13, 0);
 }
 
@@ -517,27 +470,19 @@ static void fragments(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-#define W(name) cmocka_unit_test_setup_teardown(name, setup, teardown_wide)
-	const struct CMUnitTest tests[] = {T(no_lifetime_is_too_short),
-					   T(no_mapping_before_its_session),
-					   T(syn_into_a_connection),
-					   T(syn_at_other_moments),
-					   T(after_an_rst),
-					   T(error_about_a_syn),
+#define W(name) cmocka_unit_test_setup_teardown(name, fx_setup, teardown_wide)
+	const struct CMUnitTest tests[] = {FX_TEST(no_lifetime_is_too_short),
+					   FX_TEST(no_mapping_before_its_session),
+					   FX_TEST(syn_into_a_connection),
+					   FX_TEST(syn_at_other_moments),
+					   FX_TEST(after_an_rst),
+					   FX_TEST(error_about_a_syn),
 					   W(too_big_on_the_way_out),
 					   W(too_big_on_the_way_in),
 					   W(told_within_the_budget),
-					   T(last_hop),
-					   T(no_room),
-					   T(fragments)};
-	int rc;
+					   FX_TEST(last_hop),
+					   FX_TEST(no_room),
+					   FX_TEST(fragments)};
 
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp rfc", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp rfc", tests);
 }

@@ -20,54 +20,23 @@ static int setup(void **state)
 {
 	struct gate_request r = fx_open_request(IPPROTO_TCP, 22, FX_CLIENT);
 
-	(void)state;
-	fx_open();
+	fx_setup(state);
 	r.syn_rate = 100;
 	hole = fx_apply(&r);
 	assert_int_equal(hole.status, GATE_OK);
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
-	return 0;
-}
-
 /* From the client's port towards the hole. */
 static struct fx_packet in(uint16_t sport, uint8_t flags, uint32_t seq, uint32_t ack, size_t n)
 {
-	static const uint8_t data[1500] = "data";
-
-	return (struct fx_packet){.src = FX_CLIENT,
-				  .dst = FX_PUBLIC,
-				  .sport = sport,
-				  .dport = hole.public.port,
-				  .proto = IPPROTO_TCP,
-				  .flags = flags,
-				  .seq = seq,
-				  .ack = ack,
-				  .payload = data,
-				  .n = n};
+	return fx_tcp(FX_CLIENT, sport, FX_PUBLIC, hole.public.port, flags, seq, ack, n);
 }
 
 /* From the service towards the client's port. */
 static struct fx_packet out(uint16_t dport, uint8_t flags, uint32_t seq, uint32_t ack, size_t n)
 {
-	static const uint8_t data[1500] = "answer";
-
-	return (struct fx_packet){.src = FX_SERVICE,
-				  .dst = FX_CLIENT,
-				  .sport = 22,
-				  .dport = dport,
-				  .proto = IPPROTO_TCP,
-				  .flags = flags,
-				  .seq = seq,
-				  .ack = ack,
-				  .payload = data,
-				  .n = n};
+	return fx_tcp(FX_SERVICE, 22, FX_CLIENT, dport, flags, seq, ack, n);
 }
 
 static void passes_in(struct fx_packet p)
@@ -438,7 +407,7 @@ static void forger(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, fx_teardown)
 	const struct CMUnitTest tests[] = {T(handshake_binds),
 					   T(other_address_never),
 					   T(only_the_right_ack_binds),
@@ -457,13 +426,6 @@ int main(void)
 					   T(orderly_end),
 					   T(closed_by_the_agent),
 					   T(forger)};
-	int rc;
 
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp tcp", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp tcp", tests);
 }

@@ -45,17 +45,8 @@ static void trace(const char *reason, uint32_t per_s, bool fresh, uint64_t for_m
 
 static int setup(void **state)
 {
-	(void)state;
-	fx_open();
+	fx_setup(state);
 	fx_refill();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
 	return 0;
 }
 
@@ -223,15 +214,8 @@ static void draining(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, fx_teardown)
 	const struct CMUnitTest tests[] = {T(off_until_asked), T(headers_and_nothing_else), T(a_flood_is_sampled), T(draining)};
-	int rc;
 
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp trace", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp trace", tests);
 }

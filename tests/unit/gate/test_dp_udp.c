@@ -10,21 +10,6 @@
 
 #include "dp_fixture.h"
 
-static int setup(void **state)
-{
-	(void)state;
-	fx_open();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_close();
-	fx_remove();
-	return 0;
-}
-
 static void no_hole(void **state)
 {
 	struct fx_packet p = {.src = FX_CLIENT, .dst = FX_PUBLIC, .sport = 4000, .dport = 5000, .payload = (const uint8_t *)"x", .n = 1};
@@ -458,28 +443,21 @@ static void arp_passes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(no_hole, setup, teardown),
-		cmocka_unit_test_setup_teardown(tag_every_length, setup, teardown),
-		cmocka_unit_test_setup_teardown(tag_is_checked, setup, teardown),
-		cmocka_unit_test_setup_teardown(replay_window, setup, teardown),
-		cmocka_unit_test_setup_teardown(first_valid_tag_binds, setup, teardown),
-		cmocka_unit_test_setup_teardown(close_and_expiry, setup, teardown),
-		cmocka_unit_test_setup_teardown(idle_time, setup, teardown),
-		cmocka_unit_test_setup_teardown(unused_idle_time, setup, teardown),
-		cmocka_unit_test_setup_teardown(rates, setup, teardown),
-		cmocka_unit_test_setup_teardown(spoofed_packets_cost_the_user_nothing, setup, teardown),
-		cmocka_unit_test_setup_teardown(untagged, setup, teardown),
-		cmocka_unit_test_setup_teardown(reverse_clash, setup, teardown),
-		cmocka_unit_test_setup_teardown(headers, setup, teardown),
-		cmocka_unit_test_setup_teardown(arp_passes, setup, teardown),
+		FX_TEST(no_hole),
+		FX_TEST(tag_every_length),
+		FX_TEST(tag_is_checked),
+		FX_TEST(replay_window),
+		FX_TEST(first_valid_tag_binds),
+		FX_TEST(close_and_expiry),
+		FX_TEST(idle_time),
+		FX_TEST(unused_idle_time),
+		FX_TEST(rates),
+		FX_TEST(spoofed_packets_cost_the_user_nothing),
+		FX_TEST(untagged),
+		FX_TEST(reverse_clash),
+		FX_TEST(headers),
+		FX_TEST(arp_passes),
 	};
-	int rc;
 
-	if (!fx_up()) {
-		printf("1..1\nok 1 # SKIP needs root\n");
-		return 0;
-	}
-	rc = cmocka_run_group_tests_name("gate dp udp", tests, NULL, NULL);
-	fx_down();
-	return rc;
+	return FX_RUN("gate dp udp", tests);
 }
