@@ -4,6 +4,7 @@
 
 A host is a namespace of the network with mounts of its own: empty /etc/walnut, /var/lib/walnut, /run/walnut, /usr/local and /root/.ssh, so that nothing of this machine's is
 there and nothing stays. Where there is no systemd, `systemctl enable --now` is played by a few lines that run the installed unit's ExecStart."""
+import fcntl
 import json
 import os
 import re
@@ -95,6 +96,9 @@ class Tap:
 
 
 def main():
+    # One at a time on a machine: who ends takes away the places below, also from under another's mounts. Released at the end.
+    etc = os.open("/etc", os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(etc, fcntl.LOCK_EX)
     # Places to mount on; those that were not there go again.
     made = [d for d in ("/etc/walnut", "/var/lib/walnut", "/run/walnut", "/root/.ssh") if not os.path.isdir(d)]
     for d in made:
