@@ -122,7 +122,7 @@ static int refuse_key(const char *key, char *why)
 	char shown[33];
 	size_t n = 0;
 
-	for (; key[n] != '\0' && n < sizeof(shown) - 1; n++)
+	for (; n < sizeof(shown) - 1 && key[n] != '\0'; n++)
 		shown[n] = isgraph((unsigned char)key[n]) ? key[n] : '?';
 	shown[n] = '\0';
 	return refuse(why, "unknown key \"%s\"; user, domain, secret, fronts and epoch_s are known", shown);
