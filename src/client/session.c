@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "client/reach.h"
 #include "ticket/tag.h"
+
+#define DATA_BUFFER (1 << 20) /* the service may send faster than the application reads */
 
 enum state {
 	SIGNING,
@@ -42,8 +45,7 @@ struct session {
 	unsigned handles; /* that have to be closed before the memory goes */
 
 	struct wn_addr local;
-	struct wn_addr fronts[ENROL_FRONTS_MAX]; /* in the order of this session */
-	unsigned nfronts;
+	struct reach fronts;   /* in the order of this session */
 	struct signin *signin; /* until nothing more of it can matter */
 	uint64_t signin_until;
 	struct dialog dialog;
@@ -257,7 +259,7 @@ static void accepted(struct session *s, uint64_t now_ms)
 	s->dialog = a->dialog;
 	s->has_dialog = true;
 	s->hole = a->sdp.conn;
-	nonces_put(&s->env->nonces, &s->fronts[a->front], &s->local, s->enrol->user, &a->next, now_ms);
+	nonces_put(&s->env->nonces, &s->fronts.at[a->front], &s->local, s->enrol->user, &a->next, now_ms);
 	if (s->proto == SDP_TCP) {
 		s->state = CONNECTING;
 		s->attempt_until = now_ms + SESSION_TCP_MS;
@@ -291,7 +293,7 @@ static void pump_signin(struct session *s, uint64_t now_ms)
 	unsigned front;
 
 	while (signin_next(s->signin, now_ms, &front, &bytes))
-		transmit(s, &s->fronts[front], bytes);
+		transmit(s, &s->fronts.at[front], bytes);
 	if (s->state == SIGNING && signin_state(s->signin) == SIGNIN_ACCEPTED)
 		accepted(s, now_ms);
 	else if (s->state == SIGNING && signin_state(s->signin) == SIGNIN_FAILED)
@@ -306,7 +308,7 @@ static void pump_dialog(struct session *s, uint64_t now_ms)
 	unsigned front;
 
 	while (dialog_next(&s->dialog, now_ms, &front, &bytes))
-		transmit(s, &s->fronts[front], bytes);
+		transmit(s, &s->fronts.at[front], bytes);
 	if (s->dialog.state != DIALOG_ENDED)
 		return;
 	switch (s->dialog.end) {
@@ -424,108 +426,37 @@ static void on_readable(uv_poll_t *p, int status, int events)
 
 /* ---- the beginning ---- */
 
-/* The address that packets to `to` leave from. */
-static int source_for(const struct wn_addr *to, struct wn_addr *out)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = wn_addr_to_sockaddr(to, &ss);
-	int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int rc = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&ss, len) < 0)
-		rc = -errno;
-	len = sizeof(ss);
-	if (rc == 0 && getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
-		rc = -errno;
-	if (rc == 0)
-		wn_addr_from_sockaddr(out, &ss);
-	close(fd);
-	return rc;
-}
-
-static void shuffle_fronts(struct session *s, const struct enrol *e)
-{
-	bool is4 = wn_addr_is4(&e->fronts[0]);
-
-	/* One socket, so one family: the first one's. */
-	for (unsigned i = 0; i < e->nfronts; i++) {
-		if (wn_addr_is4(&e->fronts[i]) == is4)
-			s->fronts[s->nfronts++] = e->fronts[i];
-	}
-	for (unsigned i = s->nfronts; i > 1; i--) {
-		unsigned k = randombytes_uniform(i);
-		struct wn_addr t = s->fronts[i - 1];
-
-		s->fronts[i - 1] = s->fronts[k];
-		s->fronts[k] = t;
-	}
-}
-
-static void start_at(struct session *s, unsigned i)
-{
-	struct wn_addr t = s->fronts[0];
-
-	s->fronts[0] = s->fronts[i];
-	s->fronts[i] = t;
-}
-
-static int open_socket(struct session *s)
-{
-	struct wn_addr any = s->local;
-	struct sockaddr_storage ss;
-	socklen_t len;
-	int size = 1 << 20;
-
-	memset(any.ip + (wn_addr_is4(&any) ? 12 : 0), 0, wn_addr_is4(&any) ? 4 : 16);
-	any.port = 0;
-	len = wn_addr_to_sockaddr(&any, &ss);
-	s->fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (s->fd < 0)
-		return -errno;
-	if (s->proto == SDP_UDP)
-		setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	if (bind(s->fd, (struct sockaddr *)&ss, len) < 0)
-		return -errno;
-	len = sizeof(ss);
-	if (getsockname(s->fd, (struct sockaddr *)&ss, &len) < 0)
-		return -errno;
-	wn_addr_from_sockaddr(&any, &ss);
-	s->local.port = any.port;
-	return 0;
-}
-
 static int begin_signin(struct session *s, const char *service, uint16_t port)
 {
 	struct signin_config cfg = {0};
 	const struct enrol *e = s->enrol;
 	int rc;
 
-	shuffle_fronts(s, e);
-	for (unsigned i = 0; i < s->nfronts && cfg.first.nonce[0] == '\0'; i++) {
+	reach_draw(&s->fronts, e);
+	for (unsigned i = 0; i < s->fronts.n && cfg.first.nonce[0] == '\0'; i++) {
 		struct wn_addr local;
 
-		if (source_for(&s->fronts[i], &local) == 0 &&
-		    nonces_take(&s->env->nonces, &s->fronts[i], &local, e->user, e->domain, wn_now_ms(), &cfg.first))
-			start_at(s, i);
+		if (reach_from(&s->fronts.at[i], &local) == 0 &&
+		    nonces_take(&s->env->nonces, &s->fronts.at[i], &local, e->user, e->domain, wn_now_ms(), &cfg.first))
+			reach_begin_with(&s->fronts, i);
 	}
 	rc = -ENETUNREACH;
-	for (unsigned i = 0; i < s->nfronts && rc < 0; i++) {
-		rc = source_for(&s->fronts[i], &s->local);
+	for (unsigned i = 0; i < s->fronts.n && rc < 0; i++) {
+		rc = reach_from(&s->fronts.at[i], &s->local);
 		if (rc == 0)
-			start_at(s, i);
+			reach_begin_with(&s->fronts, i);
 	}
 	if (rc == 0)
-		rc = open_socket(s);
+		rc = reach_open(&s->local, s->proto == SDP_UDP ? DATA_BUFFER : 0);
 	if (rc < 0)
 		return rc;
+	s->fd = rc;
 	cfg.user = e->user;
 	cfg.domain = e->domain;
 	cfg.secret = e->secret;
 	cfg.service = service;
-	memcpy(cfg.fronts, s->fronts, sizeof(cfg.fronts));
-	cfg.nfronts = s->nfronts;
+	memcpy(cfg.fronts, s->fronts.at, sizeof(cfg.fronts));
+	cfg.nfronts = s->fronts.n;
 	cfg.epoch_s = e->epoch_s;
 	cfg.proto = s->proto;
 	cfg.walnut_port = port;
