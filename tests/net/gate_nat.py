@@ -475,6 +475,30 @@ def by_name(b):
        "one with a tag does not: tag_long", b.counters())
 
 
+def jumbo(b):
+    """Frames larger than a driver's native mode takes: the gate changes to its generic one, which takes them."""
+    b.ask("remove")
+    b.path.wait(timeout=20)
+    for host, dev in (("service", "eth"), ("gate", "lan"), ("gate", "wan"), ("client", "eth")):
+        b.ns(host, f"ip link set {dev} mtu 9000")
+    b.open_path()
+    ok("generic mode" in b.said(), "links of 9,000 bytes, which the driver's native mode refuses: the log says so", b.said())
+    server = b.socket("client", socket.SOCK_DGRAM, (CLIENT, 6700))
+    s = b.socket("service", socket.SOCK_DGRAM, (SERVICE, 5700))
+    s.connect((CLIENT, 6700))
+    s.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 3)
+    text = os.urandom(8900)
+    s.send(text)
+    got = recv(server)
+    server.sendto(text, got[1] if got else (CLIENT, 9))
+    back = recv(s)
+    ok(got and got[0] == text and back and back[0] == text, "8,900 bytes in one frame, there and back", b.counters())
+    b.ns("gate", "ip link set wan mtu 1500")
+    ok(b.counted("too_big_told", lambda: s.send(text)), "and towards a link of 1,500 bytes: too_big_told", b.counters())
+    told = until(2, lambda: s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EMSGSIZE)
+    ok(told, "which the sender hears")
+
+
 def test():
     own_mounts(__file__)
     missing = [p for p in ("turnserver", "turnutils_natdiscovery", "stun", "nft") if shutil.which(p) is None]
@@ -482,7 +506,7 @@ def test():
         ok(False, "the programs of scripts/deps.sh test are there", missing)
         return
     with Bench("nat") as b:
-        for part in (outside_programs, mapping, ports, udp_timers, tcp_states, icmp_errors, hops, by_name):
+        for part in (outside_programs, mapping, ports, udp_timers, tcp_states, icmp_errors, hops, by_name, jumbo):
             part(b)
 
 

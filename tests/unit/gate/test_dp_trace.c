@@ -109,11 +109,14 @@ static void headers_and_nothing_else(void **state)
 		assert_memory_not_equal((const uint8_t *)&seen[0] + i, "payl", 4);
 
 	/* A later fragment has no ports: what stands there is payload. */
+	n = fx_arriving(GATE_INSIDE, &p, frame);
 	frame[20] = 0x00;
 	frame[21] = 0x10;
 	run_on(GATE_INSIDE, frame, n);
 	assert_int_equal(take(10), 1);
 	assert_int_equal(seen[0].side, GATE_DROPPED_INSIDE);
+	assert_string_equal(gate_reason_name(seen[0].reason), "fragment_inside"); /* and whose it is */
+	assert_string_equal(wn_ip_str(&seen[0].src, buf), FX_CLIENT);
 	assert_int_equal(seen[0].src.port, 0);
 	assert_int_equal(seen[0].dst.port, 0);
 
