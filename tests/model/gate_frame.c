@@ -357,6 +357,8 @@ static enum gm_side at_hole(struct draw *d, const struct gm_model *m, struct sha
 			s->src = DRAW_OF(d, frame_outside_ip);
 		if (draw_one_in(d, 16))
 			s->sport = DRAW_OF(d, frame_outside_port);
+		if (draw_one_in(d, 16)) /* to the end that the service had when it was a client itself */
+			gm_mapped(m, h->proto, h->inside_ip, h->inside_port, &s->dst, &s->dport);
 		return GM_OUTSIDE;
 	}
 	s->src = h->inside_ip;

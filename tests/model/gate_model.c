@@ -93,6 +93,16 @@ struct gm_session *gm_session_find(const struct gm_model *m, uint8_t proto, uint
 	return s;
 }
 
+void gm_mapped(const struct gm_model *m, uint8_t proto, uint32_t inside_ip, uint16_t inside_port, uint32_t *ip, uint16_t *port)
+{
+	for (const struct gm_mapping *p = m->mappings; p != NULL; p = p->next) {
+		if (p->proto == proto && p->inside_ip == inside_ip && p->inside_port == inside_port) {
+			*ip = p->public_ip;
+			*port = p->public_port;
+		}
+	}
+}
+
 bool gm_taken(const struct gm_model *m, uint8_t proto, uint32_t ip, uint16_t port, const struct gm_mapping *but, uint64_t now)
 {
 	for (const struct gm_hole *h = m->holes; h != NULL; h = h->next)

@@ -129,5 +129,7 @@ void gm_swept(struct gm_model *m, uint64_t now);
 void gm_packet(struct gm_model *m, enum gm_side side, const uint8_t *frame, size_t n, uint64_t now, const uint8_t *sent, size_t nsent,
 	       struct gm_answer *a);
 struct gm_hole *gm_hole_of(const struct gm_model *m, uint64_t id);
+/** The public end of an inside end's mapping, if it has one; else *ip and *port stay. */
+void gm_mapped(const struct gm_model *m, uint8_t proto, uint32_t inside_ip, uint16_t inside_port, uint32_t *ip, uint16_t *port);
 /** The class of a drop counter's name. */
 const char *gm_class(const char *reason);

@@ -16,7 +16,7 @@ bool round_start(struct round *r)
 	gm_free(r->m);
 	r->m = gm_new(walk_net());
 	r->wrong[0] = '\0';
-	r->holes_in_a_row = 0;
+	r->unlooked = 0;
 	if (r->nsteps > 0)
 		memset(r->hole, 0, r->nsteps * sizeof(*r->hole));
 	r->s->seed(r->seed);
@@ -149,6 +149,22 @@ static bool compare_hole(struct round *r, const struct gm_hole *h)
 	return !h->tag || compare_replay(r, h, &p.replay);
 }
 
+/* One that has expired may be gone. */
+static bool compare_session(struct round *r, const struct gm_session *s)
+{
+	const uint64_t now = r->s->now();
+	struct gate_flow f;
+
+	if (now >= s->expires)
+		return true;
+	if (!r->s->session(s, &f))
+		return differs(r, "the path has forgotten a session");
+	if (f.expires != s->expires)
+		return differs(r, "a session expires in %lld ns, must in %lld", (long long)(f.expires - now),
+			       (long long)(s->expires - now));
+	return s->proto != 17 || (f.replied != 0) == s->replied || differs(r, "whether a session was answered");
+}
+
 static bool take_frame(struct round *r, const struct step *st)
 {
 	const uint64_t now = r->s->now();
@@ -160,11 +176,14 @@ static bool take_frame(struct round *r, const struct step *st)
 	gm_packet(r->m, st->side, st->frame, st->n, now, verdict == XDP_REDIRECT ? r->out : NULL, r->nout, &r->said);
 	if (!compare(r, st, verdict, counted))
 		return false;
-	if (++r->holes_in_a_row < r->s->look_at)
+	if (++r->unlooked < r->s->look_at)
 		return true;
-	r->holes_in_a_row = 0;
+	r->unlooked = 0;
 	for (const struct gm_hole *h = r->m->holes; h != NULL; h = h->next)
 		if (!compare_hole(r, h))
+			return false;
+	for (const struct gm_session *s = r->m->sessions; s != NULL; s = s->next)
+		if (!compare_session(r, s))
 			return false;
 	return true;
 }

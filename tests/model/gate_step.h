@@ -36,9 +36,9 @@ struct round {
 	uint64_t seed;
 	struct step *step; /* all that were drawn, also those that a replay leaves out */
 	size_t nsteps, cap;
-	uint64_t *hole;          /* by step: what it opened, 0 nothing */
-	char wrong[512];         /* what differs; "" nothing */
-	uint64_t holes_in_a_row; /* frames since the holes' records were compared */
+	uint64_t *hole;    /* by step: what it opened, 0 nothing */
+	char wrong[512];   /* what differs; "" nothing */
+	unsigned unlooked; /* frames since the records were compared */
 	/* Of the step that was taken last. */
 	struct gm_answer said;
 	uint8_t out[GM_FRAME];

@@ -10,6 +10,7 @@
 #include "gate/record.h"
 #include "gate_model.h"
 
+struct gate_flow;
 struct gate_hole;
 
 /** The gate under test. Its clock is the walk's: it moves by `pass` and by no more than a microsecond with each frame. */
@@ -26,7 +27,9 @@ struct walk_subject {
 	void (*pass)(uint64_t ns);
 	/** The path's own record of a hole. \return false when it has none. */
 	bool (*hole)(uint64_t id, struct gate_hole *out);
-	unsigned look_at; /* every so many packets the holes' records are compared too */
+	/** The path's own record of a session. \return false when it has none. */
+	bool (*session)(const struct gm_session *s, struct gate_flow *out);
+	unsigned look_at; /* every so many packets the records of holes and sessions are compared too */
 };
 
 /** The configuration that all walks use, and the reference's form of it. Leaves names of interfaces and folders as they are. */

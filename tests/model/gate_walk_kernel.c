@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gate_walk_kernel.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -207,5 +208,24 @@ static bool hole(uint64_t id, struct gate_hole *out)
 	return gate_hole_read(fx_dp, GATE_HOLE_INDEX(id), out);
 }
 
-const struct walk_subject walk_kernel = {
-	.reset = reset, .seed = seed, .apply = apply, .sweep = sweep, .run = run, .now = now, .pass = pass, .hole = hole, .look_at = 4};
+static bool session(const struct gm_session *s, struct gate_flow *out)
+{
+	const struct gate_key k = {.local_ip = htonl(s->inside_ip),
+				   .remote_ip = htonl(s->remote_ip),
+				   .local_port = htons(s->inside_port),
+				   .remote_port = htons(s->remote_port),
+				   .proto = s->proto};
+
+	return bpf_map_lookup_elem(fx_dp->flows_fd, &k, out) == 0 && GATE_OWNER_KIND(out->owner) == GATE_FLOW_SESSION;
+}
+
+const struct walk_subject walk_kernel = {.reset = reset,
+					 .seed = seed,
+					 .apply = apply,
+					 .sweep = sweep,
+					 .run = run,
+					 .now = now,
+					 .pass = pass,
+					 .hole = hole,
+					 .session = session,
+					 .look_at = 8};

@@ -8,7 +8,7 @@
 
 #include "gate/path.h"
 #include "gate_draws.h"
-#include "gate_user.h"
+#include "gate_user_map.h"
 
 #define START (1000 * GATE_NS_PER_S)
 
@@ -80,5 +80,28 @@ static bool hole(uint64_t id, struct gate_hole *out)
 	return gate_hole_read(gate_user_dp, GATE_HOLE_INDEX(id), out);
 }
 
-const struct walk_subject walk_user = {
-	.reset = reset, .seed = seed, .apply = apply, .sweep = sweep, .run = run, .now = now, .pass = pass, .hole = hole, .look_at = 1};
+static bool session(const struct gm_session *s, struct gate_flow *out)
+{
+	const struct gate_key k = {.local_ip = htonl(s->inside_ip),
+				   .remote_ip = htonl(s->remote_ip),
+				   .local_port = htons(s->inside_port),
+				   .remote_port = htons(s->remote_port),
+				   .proto = s->proto};
+	const struct gate_flow *f = gate_user_map_lookup(GATE_USER_FLOWS, &k);
+
+	if (f == NULL)
+		return false;
+	*out = *f;
+	return GATE_OWNER_KIND(out->owner) == GATE_FLOW_SESSION;
+}
+
+const struct walk_subject walk_user = {.reset = reset,
+				       .seed = seed,
+				       .apply = apply,
+				       .sweep = sweep,
+				       .run = run,
+				       .now = now,
+				       .pass = pass,
+				       .hole = hole,
+				       .session = session,
+				       .look_at = 1};
