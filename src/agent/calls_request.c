@@ -160,6 +160,8 @@ static void ask_gate(struct calls *c, struct call *k, uint64_t now, const char *
 		.idle_s = s->idle_s,
 		.bytes_per_s = s->bytes_per_s,
 		.packets_per_s = s->packets_per_s,
+		.user_bytes_per_s = c->cfg->user_bytes_per_s,
+		.user_packets_per_s = c->cfg->user_packets_per_s,
 	};
 
 	memcpy(r.user, k->user, sizeof(r.user));

@@ -9,6 +9,7 @@
 
 #include "base/b64.h"
 #include "base/config.h"
+#include "gate/record.h"
 
 #define KEY_PATH_MAX 64
 
@@ -39,7 +40,8 @@ struct file_peer {
 
 struct file_config {
 	char *domain, *keys, *database, *socket, *user;
-	uint32_t *epoch_s, *hole_lifetime_s, *heartbeat_s, *publish_keys_per_s, *max_calls;
+	uint32_t *epoch_s, *hole_lifetime_s, *heartbeat_s, *publish_keys_per_s, *max_calls, *user_packets_per_s;
+	uint64_t *user_bytes_per_s;
 	char **enrol_fronts;
 	unsigned enrol_fronts_count;
 	struct file_peer gate;
@@ -87,6 +89,8 @@ static const cyaml_schema_field_t top_fields[] = {
 	OPTIONAL_UINT("heartbeat_s", heartbeat_s),
 	OPTIONAL_UINT("publish_keys_per_s", publish_keys_per_s),
 	OPTIONAL_UINT("max_calls", max_calls),
+	OPTIONAL_UINT("user_bytes_per_s", user_bytes_per_s),
+	OPTIONAL_UINT("user_packets_per_s", user_packets_per_s),
 	CYAML_FIELD_SEQUENCE("enrol_fronts", CYAML_FLAG_POINTER, struct file_config, enrol_fronts, &text_entry, 1, AGENT_FRONTS_MAX),
 	CYAML_FIELD_MAPPING("gate", CYAML_FLAG_DEFAULT, struct file_config, gate, peer_fields),
 	CYAML_FIELD_SEQUENCE("fronts", CYAML_FLAG_POINTER, struct file_config, fronts, &peer_entry, 1, AGENT_FRONTS_MAX),
@@ -130,6 +134,14 @@ static int parse_number(const char *file, const char *key, const uint32_t *in, u
 	*out = in != NULL ? *in : fallback;
 	if (*out < min || *out > max)
 		return wn_config_bad(file, key, "%u is out of range; %u to %u would be right", *out, min, max);
+	return 0;
+}
+
+static int parse_bytes(const char *file, const char *key, const uint64_t *in, uint64_t *out)
+{
+	*out = in != NULL ? *in : 0;
+	if (*out > GATE_BYTES_PER_S_MAX)
+		return wn_config_bad(file, key, "is out of range; 0 (no limit) to 1000000000000 would be right");
 	return 0;
 }
 
@@ -181,13 +193,12 @@ static int parse_service(const char *file, unsigned i, const struct file_config 
 	if (rc < 0)
 		return rc;
 
-	out->bytes_per_s = in->bytes_per_s != NULL ? *in->bytes_per_s : 0;
-	if (out->bytes_per_s > 1000000000000u) {
-		snprintf(path, sizeof(path), "services[%u].bytes_per_s", i);
-		return wn_config_bad(file, path, "is out of range; 0 (no limit) to 1000000000000 would be right");
-	}
+	snprintf(path, sizeof(path), "services[%u].bytes_per_s", i);
+	rc = parse_bytes(file, path, in->bytes_per_s, &out->bytes_per_s);
+	if (rc < 0)
+		return rc;
 	snprintf(path, sizeof(path), "services[%u].packets_per_s", i);
-	rc = parse_number(file, path, in->packets_per_s, 0, 0, 1000000000, &out->packets_per_s);
+	rc = parse_number(file, path, in->packets_per_s, 0, 0, GATE_PACKETS_PER_S_MAX, &out->packets_per_s);
 	if (rc < 0)
 		return rc;
 	snprintf(path, sizeof(path), "services[%u].idle_s", i);
@@ -262,6 +273,11 @@ static int parse_all(const char *file, const struct file_config *f, struct agent
 				  &out->publish_keys_per_s);
 	if (rc == 0)
 		rc = parse_number(file, "max_calls", f->max_calls, DEFAULT_MAX_CALLS, 1, 1000000, &out->max_calls);
+	if (rc == 0)
+		rc = parse_bytes(file, "user_bytes_per_s", f->user_bytes_per_s, &out->user_bytes_per_s);
+	if (rc == 0)
+		rc = parse_number(file, "user_packets_per_s", f->user_packets_per_s, 0, 0, GATE_PACKETS_PER_S_MAX,
+				  &out->user_packets_per_s);
 	if (rc == 0)
 		rc = parse_peer(file, "gate", &f->gate, &out->gate);
 	if (rc == 0)

@@ -35,6 +35,8 @@ struct agent_config {
 	uint32_t heartbeat_s;
 	uint32_t publish_keys_per_s;
 	uint32_t max_calls;
+	uint64_t user_bytes_per_s; /* of one user over all services, towards them; 0: no limit */
+	uint32_t user_packets_per_s;
 	struct wn_addr *enrol_fronts;
 	unsigned nenrol_fronts;
 	struct agent_peer gate;

@@ -26,6 +26,8 @@ enum {
 	OPT_IDLE,
 	OPT_BYTES,
 	OPT_PACKETS,
+	OPT_USER_BYTES,
+	OPT_USER_PACKETS,
 	OPT_WATCH,
 	OPT_COUNT,
 	OPT_REASON,
@@ -43,6 +45,8 @@ static const struct option long_options[] = {
 	{"idle", required_argument, NULL, OPT_IDLE},
 	{"bytes-per-s", required_argument, NULL, OPT_BYTES},
 	{"packets-per-s", required_argument, NULL, OPT_PACKETS},
+	{"user-bytes-per-s", required_argument, NULL, OPT_USER_BYTES},
+	{"user-packets-per-s", required_argument, NULL, OPT_USER_PACKETS},
 	{"watch", no_argument, NULL, OPT_WATCH},
 	{"count", required_argument, NULL, OPT_COUNT},
 	{"reason", required_argument, NULL, OPT_REASON},
@@ -126,6 +130,10 @@ static int take_option(struct given *g, int c, const char *option)
 		return set_number(g, option, "bytes_per_s", optarg);
 	case OPT_PACKETS:
 		return set_number(g, option, "packets_per_s", optarg);
+	case OPT_USER_BYTES:
+		return set_number(g, option, "user_bytes_per_s", optarg);
+	case OPT_USER_PACKETS:
+		return set_number(g, option, "user_packets_per_s", optarg);
 	default:
 		return set_number(g, option, "per_s", optarg);
 	}
@@ -382,7 +390,7 @@ static int run_trace(struct given *g)
 
 static const struct {
 	const char *action, *name, *usage;
-	int allowed[9]; /* options, 0 at the end */
+	int allowed[11]; /* options, 0 at the end */
 	int min, max;
 	int (*run)(struct given *g);
 } action[] = {
@@ -391,8 +399,8 @@ static const struct {
 	{"open",
 	 "gate open",
 	 "gate open tcp|udp INSIDE REMOTE [--lifetime S] [--tenant NAME] [--user NAME] [--no-tag] [--idle S] [--bytes-per-s N] "
-	 "[--packets-per-s N] [--json] [--socket PATH]",
-	 {OPT_LIFETIME, OPT_TENANT, OPT_USER, OPT_NO_TAG, OPT_IDLE, OPT_BYTES, OPT_PACKETS, OPT_JSON},
+	 "[--packets-per-s N] [--user-bytes-per-s N] [--user-packets-per-s N] [--json] [--socket PATH]",
+	 {OPT_LIFETIME, OPT_TENANT, OPT_USER, OPT_NO_TAG, OPT_IDLE, OPT_BYTES, OPT_PACKETS, OPT_USER_BYTES, OPT_USER_PACKETS, OPT_JSON},
 	 3,
 	 3,
 	 run_open},

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "gate/bpf/sample.h"
 #include "gate/path.h"
+#include "gate/users.h"
 
 #include "gate.skel.h"
 
@@ -50,8 +51,8 @@ static void pins_of(struct gate_bpf *s, struct pin out[static GATE_PINS])
 {
 	const struct pin all[GATE_PINS] = {{s->maps.ports, "ports"},       {s->maps.grants, "grants"},     {s->maps.infos, "infos"},
 					   {s->maps.holes, "holes"},       {s->maps.mappings, "mappings"}, {s->maps.flows, "flows"},
-					   {s->maps.services, "services"}, {s->maps.usage, "usage"},       {s->maps.counters, "counters"},
-					   {s->maps.meta, "meta"}};
+					   {s->maps.services, "services"}, {s->maps.usage, "usage"},       {s->maps.users, "users"},
+					   {s->maps.counters, "counters"}, {s->maps.meta, "meta"}};
 
 	memcpy(out, all, sizeof(all));
 }
@@ -106,6 +107,7 @@ static void set_sizes(struct gate_bpf *s, const struct gate_config *cfg)
 	bpf_map__set_max_entries(s->maps.ports, (cfg->npublic * GATE_PROTOS) << 16);
 	bpf_map__set_max_entries(s->maps.grants, cfg->holes);
 	bpf_map__set_max_entries(s->maps.infos, cfg->holes);
+	bpf_map__set_max_entries(s->maps.users, cfg->holes + 1);
 	bpf_map__set_max_entries(s->maps.holes, cfg->holes);
 	bpf_map__set_max_entries(s->maps.mappings, cfg->mappings);
 	bpf_map__set_max_entries(s->maps.flows, cfg->flows + FLOWS_PER_HOLE * cfg->holes);
@@ -235,6 +237,8 @@ static int view_all(struct gate_dp *dp)
 	if (rc == 0)
 		rc = view(dp->skel->maps.infos, sizeof(struct gate_info), &dp->infos_view);
 	if (rc == 0)
+		rc = view(dp->skel->maps.users, sizeof(struct gate_user), &dp->users_view);
+	if (rc == 0)
 		rc = view(dp->skel->maps.meta, sizeof(struct gate_meta), &dp->meta_view);
 	if (rc != 0) {
 		wn_err("mapping the tables: %s", strerror(-rc));
@@ -243,6 +247,7 @@ static int view_all(struct gate_dp *dp)
 	dp->ports = dp->ports_view.p;
 	dp->grants = dp->grants_view.p;
 	dp->infos = dp->infos_view.p;
+	dp->user = dp->users_view.p;
 	dp->meta = dp->meta_view.p;
 	dp->nholes = dp->cfg.holes;
 	dp->nports = (dp->cfg.npublic * GATE_PROTOS) << 16;
@@ -364,6 +369,7 @@ static int load(struct gate_dp *dp, bool adopt, uint8_t mac[GATE_SIDES][8])
 static int gather(struct gate_dp *dp)
 {
 	struct gate_bpf *s = dp->skel;
+	int rc;
 
 	dp->holes_fd = bpf_map__fd(s->maps.holes);
 	dp->mappings_fd = bpf_map__fd(s->maps.mappings);
@@ -382,7 +388,8 @@ static int gather(struct gate_dp *dp)
 	dp->free_since = calloc(dp->cfg.holes, sizeof(*dp->free_since));
 	if (dp->cpus < 1 || dp->free_index == NULL || dp->free_since == NULL)
 		return -ENOMEM;
-	return view_all(dp);
+	rc = view_all(dp);
+	return rc == 0 ? gate_users_new(dp->user, dp->nholes, &dp->users) : rc;
 }
 
 /* The first and only time for these tables. */
@@ -480,8 +487,10 @@ void gate_dp_close(struct gate_dp *dp)
 	unview(&dp->ports_view);
 	unview(&dp->grants_view);
 	unview(&dp->infos_view);
+	unview(&dp->users_view);
 	unview(&dp->meta_view);
 	gate_bpf__destroy(dp->skel);
+	gate_users_free(dp->users);
 	free(dp->free_index);
 	free(dp->free_since);
 	if (dp->lock >= 0)
@@ -491,8 +500,8 @@ void gate_dp_close(struct gate_dp *dp)
 
 int gate_dp_remove(const struct gate_config *cfg)
 {
-	static const char *const names[] = {"link_outside", "link_inside", "meta",  "ports",    "grants", "infos",
-					    "holes",        "mappings",    "flows", "services", "usage",  "counters"};
+	static const char *const names[] = {"link_outside", "link_inside", "meta",     "ports", "grants", "infos",   "holes",
+					    "mappings",     "flows",       "services", "usage", "users",  "counters"};
 	const unsigned links = GATE_SIDES;
 	char path[320];
 	int rc = 0, lock = gate_state_dir(cfg->state);

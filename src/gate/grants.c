@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "gate/path.h"
+#include "gate/users.h"
 
 #define CONNECT_S_DEFAULT 10
 #define SYN_RATE_DEFAULT  5
@@ -132,6 +133,8 @@ void gate_grant_close(struct gate_dp *dp, uint32_t index, uint64_t now_ms)
 		swap64(&dp->ports[GATE_PORT_INDEX(slot, proto_index(g->proto), ntohs(g->public_port))].owner,
 		       GATE_OWNER(GATE_OWNER_HOLE, index), 0);
 	sodium_memzero(g->key, sizeof(g->key));
+	gate_users_release(dp->users, g->user, now_ms);
+	g->user = 0;
 	info->id = 0;
 	if (info->tenant < GATE_TENANT_SLOTS && dp->open_holes[info->tenant] > 0)
 		dp->open_holes[info->tenant]--;
@@ -192,6 +195,29 @@ static enum gate_status check_open(const struct gate_dp *dp, const struct gate_r
 	return GATE_OK;
 }
 
+/* ns for each of so many a second, with `shift` bits behind the point; 0: no limit. */
+static uint64_t cost_of(uint64_t per_s, unsigned shift)
+{
+	return per_s != 0 ? (GATE_NS_PER_S << shift) / per_s : 0;
+}
+
+/* The place of the user's own rates, which follow the newest request. \return false when there is none left. */
+static bool take_user(struct gate_dp *dp, const struct gate_request *r, uint32_t tenant, uint64_t now_ms, uint32_t *place)
+{
+	struct gate_user *u;
+
+	*place = 0;
+	if (r->user_bytes_per_s == 0 && r->user_packets_per_s == 0)
+		return true;
+	*place = gate_users_take(dp->users, tenant, r->user, now_ms);
+	if (*place == 0)
+		return false;
+	u = &dp->user[*place];
+	store64(&u->byte_cost, cost_of(r->user_bytes_per_s, 16));
+	store64(&u->packet_cost, cost_of(r->user_packets_per_s, 0));
+	return true;
+}
+
 static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request *r, uint64_t now_ms, uint32_t *out)
 {
 	const uint64_t now = now_ms * GATE_NS_PER_MS;
@@ -199,7 +225,7 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 	enum gate_status status = check_open(dp, r);
 	struct gate_grant *g;
 	struct gate_info *info;
-	uint32_t index, slot;
+	uint32_t index, slot, place;
 	uint16_t port;
 	uint64_t id;
 	int rc;
@@ -221,6 +247,11 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 		put_free(dp, index, 0);
 		return GATE_NO_PORT;
 	}
+	if (!take_user(dp, r, tenant, now_ms, &place)) {
+		swap64(&dp->ports[GATE_PORT_INDEX(slot, proto_index(r->proto), port)].owner, GATE_OWNER(GATE_OWNER_HOLE, index), 0);
+		put_free(dp, index, 0);
+		return GATE_FULL;
+	}
 	g = &dp->grants[index];
 	info = &dp->infos[index];
 	id = (dp->meta->generation++ << GATE_HOLE_INDEX_BITS | index) & ~(3ull << 62);
@@ -234,8 +265,9 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 		for (unsigned j = 0; j < 8; j++)
 			g->key[i] |= (uint64_t)r->key[8 * i + j] << (8 * j);
 	}
-	g->byte_cost = r->bytes_per_s != 0 ? (GATE_NS_PER_S << 16) / r->bytes_per_s : 0;
-	g->packet_cost = r->packets_per_s != 0 ? GATE_NS_PER_S / r->packets_per_s : 0;
+	g->user = place;
+	g->byte_cost = cost_of(r->bytes_per_s, 16);
+	g->packet_cost = cost_of(r->packets_per_s, 0);
 	g->syn_cost = GATE_NS_PER_S / (r->syn_rate != 0 ? r->syn_rate : SYN_RATE_DEFAULT);
 	g->inside_ip = gate_ip4(&r->inside);
 	g->inside_port = htons(r->inside.port);
@@ -366,6 +398,7 @@ int gate_grants_adopt(struct gate_dp *dp)
 		struct gate_grant *g = &dp->grants[i];
 		uint64_t id = load64(&g->id);
 		uint32_t slot = dp->infos[i].tenant;
+		bool placed;
 		int tenant;
 
 		if (id == 0) {
@@ -375,8 +408,11 @@ int gate_grants_adopt(struct gate_dp *dp)
 		dp->live++;
 		if (slot < GATE_TENANT_SLOTS)
 			dp->open_holes[slot]++;
+		placed = g->user == 0 || gate_users_adopt(dp->users, g->user, slot, dp->infos[i].user);
+		if (!placed)
+			g->user = 0; /* not ours to give back */
 		tenant = slot < GATE_TENANT_SLOTS && dp->infos[i].tenant_name == dp->meta->tenant_name[slot] ? dp->tenant_of[slot] : -1;
-		if (tenant < 0 || dp->infos[i].id != id || !gate_tenant_has(&dp->cfg.tenant[tenant], g->inside_ip) ||
+		if (!placed || tenant < 0 || dp->infos[i].id != id || !gate_tenant_has(&dp->cfg.tenant[tenant], g->inside_ip) ||
 		    gate_public_index(dp, g->public_ip) < 0) {
 			gate_grant_close(dp, i, now_ms);
 			continue;

@@ -63,5 +63,5 @@ struct gate_ipc_reply {
 	};
 };
 
-_Static_assert(sizeof(struct gate_ipc_request) == 16 + 184, "record between the processes");
+_Static_assert(sizeof(struct gate_ipc_request) == 16 + 192, "record between the processes");
 _Static_assert(sizeof(struct gate_ipc_reply) == 16 + 176, "record between the processes");

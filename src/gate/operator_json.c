@@ -119,8 +119,9 @@ static json_t *open_user(const json_t *request, struct gate_request *out)
 
 json_t *gate_json_open(const struct gate_config *cfg, const json_t *request, struct gate_request *out, json_t *answer)
 {
-	static const char *const known[] = {"cmd",  "protocol", "inside", "remote",      "lifetime_s",   "tenant",
-					    "user", "tag",      "idle_s", "bytes_per_s", "packets_per_s"};
+	static const char *const known[] = {
+		"cmd",    "protocol",    "inside",        "remote",           "lifetime_s",        "tenant", "user", "tag",
+		"idle_s", "bytes_per_s", "packets_per_s", "user_bytes_per_s", "user_packets_per_s"};
 	const char *protocol = json_string_value(json_object_get(request, "protocol"));
 	const json_t *tag = json_object_get(request, "tag");
 	char key[B64URL_LEN(sizeof(out->key)) + 1];
@@ -147,6 +148,8 @@ json_t *gate_json_open(const struct gate_config *cfg, const json_t *request, str
 	error = error ?: number32_of(request, "idle_s", 0, 0, GATE_IDLE_MAX_S, &out->idle_s);
 	error = error ?: number_of(request, "bytes_per_s", 0, 0, GATE_BYTES_PER_S_MAX, &out->bytes_per_s);
 	error = error ?: number32_of(request, "packets_per_s", 0, 0, GATE_PACKETS_PER_S_MAX, &out->packets_per_s);
+	error = error ?: number_of(request, "user_bytes_per_s", 0, 0, GATE_BYTES_PER_S_MAX, &out->user_bytes_per_s);
+	error = error ?: number32_of(request, "user_packets_per_s", 0, 0, GATE_PACKETS_PER_S_MAX, &out->user_packets_per_s);
 	if (error != NULL)
 		return error;
 	if (tagged) {

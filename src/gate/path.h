@@ -17,10 +17,11 @@
 
 struct gate_bpf; /* the skeleton */
 struct gate_neighbours;
+struct gate_users;
 struct gate_trace_want;
 
 #define GATE_SLOT_REST_MS 50 /* a freed hole's place is not filled again before the packets that saw the old one are gone */
-#define GATE_PINS         10
+#define GATE_PINS         11
 
 /** A memory-mapped array map. */
 struct gate_view {
@@ -31,10 +32,12 @@ struct gate_view {
 struct gate_dp {
 	struct gate_config cfg;
 	struct gate_bpf *skel;
-	struct gate_view ports_view, grants_view, infos_view, meta_view;
+	struct gate_view ports_view, grants_view, infos_view, users_view, meta_view;
 	struct gate_port *ports;
 	struct gate_grant *grants;
 	struct gate_info *infos;
+	struct gate_user *user; /* by place */
+	struct gate_users *users;
 	struct gate_meta *meta;
 	int holes_fd, mappings_fd, flows_fd, services_fd, usage_fd, counters_fd, reap_fd, budgets_fd, samples_fd, path_fd[GATE_SIDES];
 	struct gate_trace_want *trace; /* in the programs' data */

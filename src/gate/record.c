@@ -15,7 +15,9 @@ struct wire_request {
 	uint8_t bytes_per_s[8];
 	uint8_t key[16];
 	uint8_t user[GATE_USER_MAX + 1];
-	uint8_t zero1[16];
+	uint8_t user_bytes_per_s[8];
+	uint8_t user_packets_per_s[4];
+	uint8_t zero1[4];
 };
 _Static_assert(sizeof(struct wire_request) == GATE_REQUEST_BYTES, "request on the wire");
 _Static_assert(offsetof(struct wire_request, inside_ip) == 32, "request on the wire");
@@ -42,7 +44,7 @@ _Static_assert(offsetof(struct wire_reply, user) == 112, "reply on the wire");
 
 /* The writer takes the struct as it is from the parser: its size must not depend on the compiler. */
 _Static_assert(sizeof(struct wn_addr) == 18, "address in records");
-_Static_assert(sizeof(struct gate_request) == 184, "request between the processes");
+_Static_assert(sizeof(struct gate_request) == 192, "request between the processes");
 _Static_assert(sizeof(struct gate_reply) == 176, "reply between the processes");
 
 static void put(uint8_t *p, size_t n, uint64_t v)
@@ -115,6 +117,8 @@ static bool open_ok(const struct gate_request *r)
 		return false;
 	if (r->bytes_per_s > GATE_BYTES_PER_S_MAX || r->packets_per_s > GATE_PACKETS_PER_S_MAX)
 		return false;
+	if (r->user_bytes_per_s > GATE_BYTES_PER_S_MAX || r->user_packets_per_s > GATE_PACKETS_PER_S_MAX)
+		return false;
 	return name_ok(r->user);
 }
 
@@ -145,7 +149,8 @@ static bool same_wire_fields(const struct gate_request *a, const struct gate_req
 	       memcmp(a->inside.ip, b->inside.ip, 16) == 0 && a->inside.port == b->inside.port &&
 	       memcmp(a->remote.ip, b->remote.ip, 16) == 0 && a->remote.port == b->remote.port && a->lifetime_s == b->lifetime_s &&
 	       a->connect_s == b->connect_s && a->syn_rate == b->syn_rate && a->idle_s == b->idle_s && a->bytes_per_s == b->bytes_per_s &&
-	       a->packets_per_s == b->packets_per_s && all_zero(a->key, 16) == all_zero(b->key, 16) &&
+	       a->packets_per_s == b->packets_per_s && a->user_bytes_per_s == b->user_bytes_per_s &&
+	       a->user_packets_per_s == b->user_packets_per_s && all_zero(a->key, 16) == all_zero(b->key, 16) &&
 	       memcmp(a->user, b->user, sizeof(a->user)) == 0;
 }
 
@@ -200,6 +205,8 @@ void gate_request_encode(const struct gate_request *r, uint8_t out[static GATE_R
 	PUT(w.idle_s, u.idle_s);
 	PUT(w.packets_per_s, u.packets_per_s);
 	PUT(w.bytes_per_s, u.bytes_per_s);
+	PUT(w.user_bytes_per_s, u.user_bytes_per_s);
+	PUT(w.user_packets_per_s, u.user_packets_per_s);
 	memcpy(w.key, u.key, sizeof(w.key));
 	memcpy(w.user, u.user, strnlen(u.user, GATE_USER_MAX));
 	memcpy(out, &w, sizeof(w));
@@ -228,6 +235,8 @@ int gate_request_decode(const uint8_t in[static GATE_REQUEST_BYTES], struct gate
 	r.idle_s = (uint32_t)GET(w.idle_s);
 	r.packets_per_s = (uint32_t)GET(w.packets_per_s);
 	r.bytes_per_s = GET(w.bytes_per_s);
+	r.user_bytes_per_s = GET(w.user_bytes_per_s);
+	r.user_packets_per_s = (uint32_t)GET(w.user_packets_per_s);
 	memcpy(r.key, w.key, sizeof(r.key));
 	memcpy(r.user, w.user, sizeof(r.user));
 

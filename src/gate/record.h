@@ -46,19 +46,21 @@ struct gate_request {
 	uint8_t op;
 	uint8_t proto; /* IPPROTO_TCP or IPPROTO_UDP */
 	uint8_t flags;
-	uint32_t tenant;        /* index; not on the wire: the parser fills it in from the pin */
-	uint64_t seq;           /* 1, 2, 3, … per connection */
-	uint64_t hole;          /* RENEW, CLOSE */
-	uint64_t cookie;        /* the agent's own name for the call; comes back in LIST */
-	struct wn_addr inside;  /* the service */
-	struct wn_addr remote;  /* who may use it; port 0 = any port (TCP: bound by the handshake) */
-	uint32_t lifetime_s;    /* 1 to 86400 */
-	uint32_t connect_s;     /* TCP: until when the handshake must be done; 0 = 10 */
-	uint32_t syn_rate;      /* SYNs a second towards the service; 0 = 5 */
-	uint32_t idle_s;        /* closed after so long without a packet; 0 = lifetime only */
-	uint64_t bytes_per_s;   /* towards the service; 0 = no limit */
-	uint32_t packets_per_s; /* towards the service; 0 = no limit */
-	uint8_t key[16];        /* FLOW_TO_SERVICE key, with GATE_FLAG_TAG */
+	uint32_t tenant;             /* index; not on the wire: the parser fills it in from the pin */
+	uint64_t seq;                /* 1, 2, 3, … per connection */
+	uint64_t hole;               /* RENEW, CLOSE */
+	uint64_t cookie;             /* the agent's own name for the call; comes back in LIST */
+	struct wn_addr inside;       /* the service */
+	struct wn_addr remote;       /* who may use it; port 0 = any port (TCP: bound by the handshake) */
+	uint32_t lifetime_s;         /* 1 to 86400 */
+	uint32_t connect_s;          /* TCP: until when the handshake must be done; 0 = 10 */
+	uint32_t syn_rate;           /* SYNs a second towards the service; 0 = 5 */
+	uint32_t idle_s;             /* closed after so long without a packet; 0 = lifetime only */
+	uint64_t bytes_per_s;        /* towards the service; 0 = no limit */
+	uint32_t packets_per_s;      /* towards the service; 0 = no limit */
+	uint32_t user_packets_per_s; /* the same over all holes of this user that have either; 0 = no limit */
+	uint64_t user_bytes_per_s;
+	uint8_t key[16]; /* FLOW_TO_SERVICE key, with GATE_FLAG_TAG */
 	char user[GATE_USER_MAX + 1];
 };
 

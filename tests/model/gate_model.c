@@ -53,6 +53,7 @@ void gm_free(struct gm_model *m)
 	FREE_ALL(m->mappings);
 	FREE_ALL(m->claims);
 	FREE_ALL(m->services);
+	FREE_ALL(m->users);
 	free(m);
 }
 
@@ -178,6 +179,27 @@ static enum gate_status may_open(const struct gm_model *m, const struct gate_req
 	return GATE_OK;
 }
 
+static struct gm_user *user_of(struct gm_model *m, const struct gate_request *r)
+{
+	struct gm_user *u = m->users;
+
+	if (r->user_bytes_per_s == 0 && r->user_packets_per_s == 0)
+		return NULL;
+	while (u != NULL && (u->tenant != r->tenant || strcmp(u->name, r->user) != 0))
+		u = u->next;
+	if (u == NULL) {
+		u = gm_alloc(sizeof(*u));
+		u->next = m->users;
+		u->tenant = r->tenant;
+		memcpy(u->name, r->user, sizeof(u->name));
+		m->users = u;
+	}
+	/* The newest hole's word. */
+	u->byte_cost = r->user_bytes_per_s != 0 ? GM_S * 65536 / r->user_bytes_per_s : 0;
+	u->packet_cost = r->user_packets_per_s != 0 ? GM_S / r->user_packets_per_s : 0;
+	return u;
+}
+
 static const char *opened(struct gm_model *m, const struct gate_request *r, const struct gate_reply *said, uint64_t now)
 {
 	const enum gate_status want = may_open(m, r);
@@ -217,6 +239,7 @@ static const char *opened(struct gm_model *m, const struct gate_request *r, cons
 		hole_free(h);
 		return "the public end or the number of a hole cannot be";
 	}
+	h->user = user_of(m, r);
 	h->next = m->holes;
 	m->holes = h;
 	s = gm_alloc(sizeof(*s));
@@ -258,23 +281,23 @@ const char *gm_class(const char *reason)
 {
 	static const struct {
 		const char *name, *class;
-	} all[] = {{"truncated", "malformed"},  {"other_mac", "malformed"}, {"vlan", "malformed"},
-		   {"ipv6", "malformed"},       {"ethertype", "malformed"}, {"ip_header", "malformed"},
-		   {"ip_options", "malformed"}, {"fragment", "malformed"},  {"fragment_inside", "malformed"},
-		   {"ip_source", "malformed"},  {"protocol", "malformed"},  {"l4_header", "malformed"},
-		   {"l4_length", "malformed"},  {"tcp_flags", "malformed"}, {"ttl", "ttl"},
-		   {"icmp_type", "icmp"},       {"icmp_unmatched", "icmp"}, {"not_public", "not public"},
-		   {"no_hole", "closed"},       {"hole_expired", "closed"}, {"hole_idle", "closed"},
-		   {"connect_late", "closed"},  {"no_session", "closed"},   {"session_expired", "closed"},
-		   {"wrong_remote", "remote"},  {"tag_short", "tag"},       {"tag_long", "tag"},
-		   {"tag_invalid", "tag"},      {"tag_replay", "replay"},   {"rate_bytes", "rate"},
-		   {"rate_packets", "rate"},    {"reverse_clash", "clash"}, {"syn_rate", "syn rate"},
-		   {"syn_data", "tcp"},         {"tcp_options", "tcp"},     {"tcp_state", "tcp"},
-		   {"tcp_ack", "tcp"},          {"tcp_window", "tcp"},      {"tcp_rst", "tcp"},
-		   {"tcp_no_session", "tcp"},   {"spoofed", "spoofed"},     {"service_port", "service"},
-		   {"hairpin", "hairpin"},      {"to_host", "host"},        {"to_nowhere", "nowhere"},
-		   {"no_route", "route"},       {"wrong_egress", "route"},  {"no_neighbour", "route"},
-		   {"too_big", "big"}};
+	} all[] = {{"truncated", "malformed"},  {"other_mac", "malformed"},  {"vlan", "malformed"},
+		   {"ipv6", "malformed"},       {"ethertype", "malformed"},  {"ip_header", "malformed"},
+		   {"ip_options", "malformed"}, {"fragment", "malformed"},   {"fragment_inside", "malformed"},
+		   {"ip_source", "malformed"},  {"protocol", "malformed"},   {"l4_header", "malformed"},
+		   {"l4_length", "malformed"},  {"tcp_flags", "malformed"},  {"ttl", "ttl"},
+		   {"icmp_type", "icmp"},       {"icmp_unmatched", "icmp"},  {"not_public", "not public"},
+		   {"no_hole", "closed"},       {"hole_expired", "closed"},  {"hole_idle", "closed"},
+		   {"connect_late", "closed"},  {"no_session", "closed"},    {"session_expired", "closed"},
+		   {"wrong_remote", "remote"},  {"tag_short", "tag"},        {"tag_long", "tag"},
+		   {"tag_invalid", "tag"},      {"tag_replay", "replay"},    {"rate_bytes", "rate"},
+		   {"rate_packets", "rate"},    {"reverse_clash", "clash"},  {"syn_rate", "syn rate"},
+		   {"syn_data", "tcp"},         {"tcp_options", "tcp"},      {"tcp_state", "tcp"},
+		   {"tcp_ack", "tcp"},          {"tcp_window", "tcp"},       {"tcp_rst", "tcp"},
+		   {"tcp_no_session", "tcp"},   {"spoofed", "spoofed"},      {"service_port", "service"},
+		   {"hairpin", "hairpin"},      {"to_host", "host"},         {"to_nowhere", "nowhere"},
+		   {"no_route", "route"},       {"wrong_egress", "route"},   {"no_neighbour", "route"},
+		   {"too_big", "big"},          {"rate_user_bytes", "rate"}, {"rate_user_packets", "rate"}};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (strcmp(all[i].name, reason) == 0)

@@ -73,8 +73,17 @@ struct gm_handshake {
 	struct gm_end end[2];
 };
 
+/* What a user's holes share. Is remembered for good: there must be as many places in the gate as users are drawn. */
+struct gm_user {
+	struct gm_user *next;
+	unsigned tenant;
+	char name[GATE_USER_MAX + 1];
+	uint64_t byte_cost, packet_cost, byte_due, packet_due;
+};
+
 struct gm_hole {
 	struct gm_hole *next;
+	struct gm_user *user; /* NULL: counts towards none */
 	uint64_t id;
 	unsigned tenant;
 	uint8_t proto;
@@ -109,6 +118,7 @@ struct gm_session {
 struct gm_model {
 	struct gm_net net;
 	struct gm_hole *holes;
+	struct gm_user *users;
 	struct gm_session *sessions;
 	struct gm_mapping *mappings;
 	struct gm_claim *claims;

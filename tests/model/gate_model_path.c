@@ -103,6 +103,11 @@ static bool ahead(uint64_t due, uint64_t now, uint64_t burst)
 
 static bool over_rate(const struct gm_hole *h, uint64_t now)
 {
+	const struct gm_user *u = h->user;
+
+	if (u != NULL &&
+	    ((u->packet_cost != 0 && ahead(u->packet_due, now, BURST)) || (u->byte_cost != 0 && ahead(u->byte_due, now, BURST))))
+		return true;
 	return (h->packet_cost != 0 && ahead(h->packet_due, now, BURST)) || (h->byte_cost != 0 && ahead(h->byte_due, now, BURST));
 }
 
@@ -118,6 +123,10 @@ static void charge(struct gm_hole *h, const struct gm_packet *p, uint64_t now)
 		h->packet_due = charged(h->packet_due, now, h->packet_cost);
 	if (h->byte_cost != 0)
 		h->byte_due = charged(h->byte_due, now, p->len * h->byte_cost / 65536);
+	if (h->user != NULL && h->user->packet_cost != 0)
+		h->user->packet_due = charged(h->user->packet_due, now, h->user->packet_cost);
+	if (h->user != NULL && h->user->byte_cost != 0)
+		h->user->byte_due = charged(h->user->byte_due, now, p->len * h->user->byte_cost / 65536);
 	h->packets_in++;
 	h->bytes_in += p->len;
 	h->last = now;

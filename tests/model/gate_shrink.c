@@ -140,8 +140,11 @@ static void print_grant(FILE *f, const struct step *st)
 	print_address(f, q->inside.ip + 12, NULL);
 	fprintf(f, ":%u, remote ", q->inside.port);
 	print_address(f, q->remote.ip + 12, NULL);
-	fprintf(f, ":%u, lifetime %u s, idle %u s, connect %u s, %u SYN/s, %" PRIu64 " bytes/s, %u packets/s", q->remote.port,
-		q->lifetime_s, q->idle_s, q->connect_s, q->syn_rate, q->bytes_per_s, q->packets_per_s);
+	fprintf(f,
+		":%u, lifetime %u s, idle %u s, connect %u s, %u SYN/s, %" PRIu64 " bytes/s, %u packets/s, of %s %" PRIu64
+		" bytes/s, %u packets/s",
+		q->remote.port, q->lifetime_s, q->idle_s, q->connect_s, q->syn_rate, q->bytes_per_s, q->packets_per_s, q->user,
+		q->user_bytes_per_s, q->user_packets_per_s);
 }
 
 void step_print(FILE *f, const struct round *r, size_t at, bool bytes)

@@ -358,6 +358,7 @@ void gate_user_programs(const struct gate_params *p, const struct gate_user_net 
 	REGISTER(&ports);
 	REGISTER(&grants);
 	REGISTER(&infos);
+	REGISTER(&users);
 	REGISTER(&holes);
 	REGISTER(&mappings);
 	REGISTER(&flows);

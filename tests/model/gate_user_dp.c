@@ -8,6 +8,7 @@
 #include <bpf/bpf.h>
 
 #include "gate/path.h"
+#include "gate/users.h"
 #include "gate_user_map.h"
 
 struct gate_dp *gate_user_dp;
@@ -120,6 +121,7 @@ void gate_user_close(void)
 {
 	gate_user_programs_clear();
 	if (gate_user_dp != NULL) {
+		gate_users_free(gate_user_dp->users);
 		free(gate_user_dp->free_index);
 		free(gate_user_dp->free_since);
 	}
@@ -153,6 +155,9 @@ static void fill(struct gate_dp *dp, const struct gate_params *p)
 	dp->ports = all_of(GATE_USER_PORTS);
 	dp->grants = all_of(GATE_USER_GRANTS);
 	dp->infos = all_of(GATE_USER_INFOS);
+	dp->user = all_of(GATE_USER_USERS);
+	if (gate_users_new(dp->user, dp->nholes, &dp->users) < 0)
+		abort();
 	dp->meta = all_of(GATE_USER_META);
 	dp->holes_fd = GATE_USER_HOLES;
 	dp->mappings_fd = GATE_USER_MAPPINGS;
@@ -175,6 +180,7 @@ void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *n
 	const size_t size[GATE_USER_MAPS] = {[GATE_USER_PORTS] = (size_t)(cfg->npublic * GATE_PROTOS) << 16,
 					     [GATE_USER_GRANTS] = cfg->holes,
 					     [GATE_USER_INFOS] = cfg->holes,
+					     [GATE_USER_USERS] = cfg->holes + 1,
 					     [GATE_USER_HOLES] = cfg->holes,
 					     [GATE_USER_MAPPINGS] = cfg->mappings,
 					     [GATE_USER_FLOWS] = cfg->flows + (size_t)4 * cfg->holes,

@@ -165,6 +165,10 @@ static void draw_open(struct walker *w, struct gate_request *r)
 	r->idle_s = DRAW_OF(d, idles);
 	r->bytes_per_s = DRAW_OF(d, bytes);
 	r->packets_per_s = DRAW_OF(d, packets);
+	if (draw_one_in(d, 6)) {
+		r->user_bytes_per_s = DRAW_OF(d, bytes);
+		r->user_packets_per_s = DRAW_OF(d, packets);
+	}
 	addr4(&r->inside, frame_inside_ip[draw_one_in(d, 12) ? draw_below(d, 7) : r->tenant * 2 + draw_below(d, 2)],
 	      DRAW_OF(d, frame_inside_port));
 	addr4(&r->remote, DRAW_OF(d, frame_outside_ip), 0);
@@ -183,7 +187,7 @@ static void draw_open(struct walker *w, struct gate_request *r)
 	}
 	if (draw_one_in(d, 40))
 		r->inside.port = 0;
-	snprintf(r->user, sizeof(r->user), "alice");
+	snprintf(r->user, sizeof(r->user), "%s", draw_below(d, 2) != 0 ? "alice" : "bob");
 }
 
 static bool step_grant(struct walker *w)

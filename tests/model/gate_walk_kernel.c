@@ -11,6 +11,7 @@
 #include "dp_fixture.h"
 #include "gate/bpf/sample.h"
 #include "gate/path.h"
+#include "gate/users.h"
 #include "gate_draws.h"
 
 #include "gate.skel.h"
@@ -131,6 +132,10 @@ static bool reset(void)
 	memset(fx_dp->ports_view.p, 0, fx_dp->ports_view.bytes);
 	memset(fx_dp->grants_view.p, 0, fx_dp->grants_view.bytes);
 	memset(fx_dp->infos_view.p, 0, fx_dp->infos_view.bytes);
+	memset(fx_dp->users_view.p, 0, fx_dp->users_view.bytes);
+	gate_users_free(fx_dp->users);
+	if (gate_users_new(fx_dp->user, fx_dp->nholes, &fx_dp->users) < 0)
+		die("memory");
 	memset(fx_dp->open_holes, 0, sizeof(fx_dp->open_holes));
 	memset(fx_dp->cursor, 0, sizeof(fx_dp->cursor));
 	fx_dp->live = fx_dp->free_head = fx_dp->free_count = fx_dp->hole_cursor = fx_dp->port_cursor = 0;

@@ -24,6 +24,8 @@ NAMES = [
     "trace shows dropped packets with their reason, and no others",
     "an interrupted trace makes room for the next",
     "metrics over loopback agree",
+    "forged segments in a user's name do not slow the user",
+    "two holes of a user share the user's rate",
     "drain refuses new holes and keeps old ones",
     "drain outlives a restart and its flow does too",
     "drain off grants again",
@@ -178,15 +180,16 @@ class Bench:
 
 
 ECHO = """
-import socket
+import socket, threading
 s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("198.18.100.2", 7)); s.listen()
 print("up", flush=True)
-while True:
-    c, _ = s.accept()
+def serve(c):
     while True:
         d = c.recv(4096)
         if not d: break
         c.sendall(d)
+while True:
+    threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
 """
 
 # Connects, then sends each line of its input and prints what comes back within two seconds.
@@ -211,6 +214,23 @@ import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("198.18.3.1", int(sys.argv[1])))
 host, port = sys.argv[2].split(":")
 for i in range(int(sys.argv[3])): s.sendto(b"unmistakable payload", (host, int(port)))
+"""
+
+# N segments from PORT of this address to HOST:PORT, by somebody who knows of the connection, but not its numbers.
+FORGE = """
+import random, socket, struct, sys
+port, (host, to) = int(sys.argv[1]), sys.argv[2].split(":")
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+def sum16(b):
+    n = sum(struct.unpack(">%dH" % (len(b) // 2), b))
+    while n >> 16: n = (n & 0xffff) + (n >> 16)
+    return n ^ 0xffff
+r = random.Random(1)
+for i in range(int(sys.argv[3])):
+    flags = (0x10, 0x18, 0x04, 0x14, 0x02, 0x11)[i % 6]
+    t = struct.pack(">HHIIBBHHH", port, int(to), r.getrandbits(32), r.getrandbits(32), 0x50, flags, 65535, 0, 0) + (b"x" * 100 if flags == 0x18 else b"")
+    t = t[:16] + struct.pack(">H", sum16(socket.inet_aton("198.18.3.1") + socket.inet_aton(host) + struct.pack(">HH", 6, len(t)) + t)) + t[18:]
+    s.sendto(t, (host, 0))
 """
 
 SCRAPE = """
@@ -276,7 +296,7 @@ def tests(b):
         holes = restart(mode)
         need(attached() == programs, f"{mode}: {attached()}")
         if mode == "generic" and not holes:
-            b.op("open", "tcp", SERVICE, "198.18.3.1")
+            b.op("open", "udp", "198.18.100.2:53", "any") # of TCP, nobody would connect in time
     need(len(holes) == 1, str(holes))
     b.op("close", str(holes[0]["hole"]))
     need(not any("another XDP program" in line for line in b.check(0)[0]), "its own program is none of another's")
@@ -371,6 +391,30 @@ def tests(b):
     need(value['walnut_gate_events_total{event="hole_bound"}'] == "1", text)
     for host in ("in", "out"):
         need(sh(*at(host, sys.executable, "-c", SCRAPE, "198.18.3.2:9443"), check=False).returncode != 0, "reached from " + host)
+    yield
+
+    def limited():
+        drops = b.json("drops")
+        return drops["rate_user_packets"] + drops["rate_user_bytes"]
+    erin = ("--user", "erin", "--user-packets-per-s", "200")
+    his, place = re.fullmatch(r"hole (\d+) at (\S+)\n", b.op("open", "tcp", SERVICE, "198.18.3.1", *erin).stdout).groups()
+    mine = b.spawn("out", TALK, place)
+    need(mine.stdout.readline() == "up\n", "no connection")
+    port = b.json("show", his)["hole"]["remote"].rsplit(":", 1)[1]
+    before = sum(b.json("drops").values())
+    sh(*at("out", sys.executable, "-c", FORGE, port, place, "3000"))
+    need(sum(b.json("drops").values()) >= before + 3000, "the forged segments did not come or were let through")
+    mine.stdin.write("five\n")
+    mine.stdin.flush()
+    need(mine.stdout.readline() == "five\n" and limited() == 0, f"cut: {b.json('drops')}")
+    yield
+
+    place = re.fullmatch(r"hole \d+ at (\S+)\n", b.op("open", "udp", "198.18.100.2:53", "198.18.3.1:4005", "--no-tag", *erin).stdout).group(1)
+    send(4005, place, 1000)
+    need(limited() > 0 and b.json("drops")["rate_packets"] == 0, str(b.json("drops")))
+    for h in b.json("list")["holes"]:
+        if h["user"] == "erin":
+            b.op("close", str(h["hole"]))
     yield
 
     b.op("drain")

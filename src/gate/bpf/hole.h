@@ -9,9 +9,9 @@
 #include "gate/bpf/route.h"
 #include "gate/bpf/siphash.h"
 #include "gate/bpf/track.h"
+#include "gate/bpf/user.h"
 
-#define GATE_RATE_BURST_NS (250 * GATE_NS_PER_MS)
-#define GATE_SYN_BURST_NS  GATE_NS_PER_S
+#define GATE_SYN_BURST_NS GATE_NS_PER_S
 
 /* Each verified once, by itself, instead of wherever it is used. */
 __noinline int gate_tag_ok(struct xdp_md *ctx, __u32 len, __u64 k0, __u64 k1)
@@ -78,19 +78,20 @@ static __always_inline void gate_hole_adopt(struct gate_hole *h, __u64 id, __u64
 	h->id = id;
 }
 
-/** Under the lock: whether the hole's rates let another packet towards the service. Asked before anything changes, charged after everything
- * is known to be in order: only what is the user's counts against the user. */
-static __always_inline int gate_hole_room(const struct gate_hole *h, const struct gate_grant *g, __u64 now)
+/** Under the lock: whether the hole's rates and its user's let another packet towards the service. Asked before anything changes, charged
+ * after everything is known to be in order: only what is the user's counts against the user. */
+static __always_inline int gate_hole_room(const struct gate_hole *h, const struct gate_grant *g, const struct gate_user *u, __u64 now)
 {
 	if (g->packet_cost && gate_bucket_empty(h->packet_due, now, GATE_RATE_BURST_NS))
 		return GATE_R_RATE_PACKETS;
 	if (g->byte_cost && gate_bucket_empty(h->byte_due, now, GATE_RATE_BURST_NS))
 		return GATE_R_RATE_BYTES;
-	return 0;
+	return gate_user_room(u, now);
 }
 
-static __always_inline void gate_hole_charge(struct gate_hole *h, const struct gate_grant *g, __u32 bytes, __u64 now)
+static __always_inline void gate_hole_charge(struct gate_hole *h, const struct gate_grant *g, struct gate_user *u, __u32 bytes, __u64 now)
 {
+	gate_user_charge(u, bytes, now);
 	if (g->packet_cost)
 		gate_bucket_charge(&h->packet_due, now, g->packet_cost);
 	if (g->byte_cost)
@@ -119,6 +120,7 @@ static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gat
 	const int fresh = GATE_READ(h->id) != id, tag = (g->flags & GATE_GRANT_TAG) != 0;
 	const int bound = !fresh && GATE_READ(h->bound);
 	const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end, *at;
+	struct gate_user *u = gate_user_of(g);
 	__u64 counter = 0;
 	int why = 0, bind = 0;
 
@@ -157,11 +159,11 @@ static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gat
 	if (h->bound && !gate_hole_is(h, p))
 		why = GATE_R_WRONG_REMOTE;
 	else
-		why = gate_hole_room(h, g, now);
+		why = gate_hole_room(h, g, u, now);
 	if (!why && tag && !gate_replay_accept(&h->replay, counter))
 		why = GATE_R_TAG_REPLAY;
 	if (!why) {
-		gate_hole_charge(h, g, p->len, now);
+		gate_hole_charge(h, g, u, p->len, now);
 		if (!h->bound) {
 			h->remote_ip = p->src;
 			h->remote_port = p->sport;
@@ -262,6 +264,7 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 {
 	const int fresh = GATE_READ(h->id) != id;
 	const int bound = !fresh && GATE_READ(h->bound);
+	struct gate_user *u = gate_user_of(g);
 	struct gate_embryo *e;
 	struct gate_tcp_opt o;
 	int why = 0, bind = 0;
@@ -283,11 +286,11 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 	if (h->id != id) {
 		why = GATE_R_TCP_STATE;
 	} else if (h->bound) {
-		why = !gate_hole_is(h, p) ? GATE_R_WRONG_REMOTE : gate_hole_room(h, g, now);
+		why = !gate_hole_is(h, p) ? GATE_R_WRONG_REMOTE : gate_hole_room(h, g, u, now);
 		if (!why)
 			why = gate_hole_segment(h, GATE_OUTSIDE, p, &o, now);
 		if (!why)
-			gate_hole_charge(h, g, p->len, now);
+			gate_hole_charge(h, g, u, p->len, now);
 	} else {
 		e = gate_embryo_find(h, p->sport, 0);
 		if (!e || (p->flags & (GATE_SYN | GATE_FIN)))
@@ -297,7 +300,7 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 		else if (!e->answered || p->ack != e->service_isn + 1 || p->seq != e->client_isn + 1)
 			why = GATE_R_TCP_ACK;
 		if (!why)
-			why = gate_hole_room(h, g, now);
+			why = gate_hole_room(h, g, u, now);
 		if (!why && (p->flags & GATE_RST)) {
 			e->answered = 0;
 			e->client_isn = p->seq; /* nothing answers this number any more */
@@ -317,7 +320,7 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 			}
 		}
 		if (!why)
-			gate_hole_charge(h, g, p->len, now);
+			gate_hole_charge(h, g, u, p->len, now);
 	}
 	bpf_spin_unlock(&h->lock);
 	if (bind)

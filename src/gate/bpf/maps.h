@@ -34,6 +34,15 @@ struct {
 	__type(value, struct gate_info);
 } infos SEC(".maps");
 
+/* pinned: what a grant's `user` names; user space sets costs, the path charges */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct gate_user);
+} users SEC(".maps");
+
 /* pinned: the same index; only the path writes */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

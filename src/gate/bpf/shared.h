@@ -6,7 +6,7 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#define GATE_ABI 2u
+#define GATE_ABI 3u
 
 enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 
@@ -45,6 +45,8 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	X(GATE_R_TAG_REPLAY, "tag_replay", 1)           \
 	X(GATE_R_RATE_BYTES, "rate_bytes", 1)           \
 	X(GATE_R_RATE_PACKETS, "rate_packets", 1)       \
+	X(GATE_R_USER_BYTES, "rate_user_bytes", 1)      \
+	X(GATE_R_USER_PACKETS, "rate_user_packets", 1)  \
 	X(GATE_R_REVERSE_CLASH, "reverse_clash", 1)     \
 	/* TCP */                                       \
 	X(GATE_R_SYN_RATE, "syn_rate", 1)               \
@@ -201,6 +203,15 @@ struct gate_grant {
 	__u16 inside_port, remote_port, public_port; /* remote_port 0: any */
 	__u8 proto;
 	__u8 flags;
+	__u32 user; /* place in `users`; 0: none */
+	__u32 pad;
+	__u64 spare[3];
+};
+
+/** What the holes of one user share. Place 0 is nobody's. A line of the cache each: users do not slow each other down. */
+struct gate_user {
+	__u64 byte_due, packet_due;   /* buckets as theoretical arrival times; the path changes each in one step */
+	__u64 byte_cost, packet_cost; /* as in a grant; user space writes them */
 	__u64 spare[4];
 };
 
@@ -364,6 +375,7 @@ _Static_assert(sizeof(struct gate_end) == 8, "key");
 _Static_assert(sizeof(struct gate_key) == 16, "key");
 _Static_assert(sizeof(struct gate_port) == 16, "port");
 _Static_assert(sizeof(struct gate_grant) == 136, "grant");
+_Static_assert(sizeof(struct gate_user) == 64, "user");
 _Static_assert(sizeof(struct gate_info) == 128, "info");
 _Static_assert(sizeof(struct gate_tcp_end) == 20, "tcp end");
 _Static_assert(sizeof(struct gate_track) == 48, "track");

@@ -23,8 +23,13 @@ static struct agent_service services[] = {
 	{.name = (char *)(uintptr_t) "dns", .proto = IPPROTO_UDP},
 	{.name = (char *)(uintptr_t) "mail", .proto = IPPROTO_TCP, .users = carol_only, .nusers = 1},
 };
-static struct agent_config config = {
-	.domain = (char *)(uintptr_t) "example.org", .services = services, .nservices = 3, .hole_lifetime_s = 1800, .max_calls = 8};
+static struct agent_config config = {.domain = (char *)(uintptr_t) "example.org",
+				     .services = services,
+				     .nservices = 3,
+				     .hole_lifetime_s = 1800,
+				     .max_calls = 8,
+				     .user_bytes_per_s = 3000000,
+				     .user_packets_per_s = 900};
 static const uint8_t secret[ROUTE_KEY_BYTES] = {1, 2, 3};
 
 static struct calls *calls;
@@ -299,6 +304,8 @@ static void test_call(void **state)
 	assert_int_equal(r->lifetime_s, 1800);
 	assert_int_equal(r->bytes_per_s, 1000000);
 	assert_int_equal(r->packets_per_s, 500);
+	assert_int_equal(r->user_bytes_per_s, 3000000);
+	assert_int_equal(r->user_packets_per_s, 900);
 	assert_int_equal(r->idle_s, 60);
 	assert_string_equal(r->user, "alice");
 	assert_int_not_equal(r->cookie, 0);

@@ -100,6 +100,8 @@ static void test_good(void **state)
 	assert_int_equal(c.services[1].nusers, 2);
 	assert_string_equal(c.services[1].users[1], "bob");
 	assert_int_equal(c.services[1].bytes_per_s, 100000);
+	assert_int_equal(c.user_bytes_per_s, 0);
+	assert_int_equal(c.user_packets_per_s, 0);
 	assert_int_equal(c.services[1].idle_s, 60);
 	agent_config_free(&c);
 }
@@ -125,6 +127,21 @@ static void test_idle(void **state)
 	assert_int_equal(load(text, &c), 0);
 	assert_int_equal(c.services[1].idle_s, 0);
 	agent_config_free(&c);
+}
+
+static void test_user_rates(void **state)
+{
+	char text[sizeof(good) + 96];
+	struct agent_config c;
+
+	(void)state;
+	snprintf(text, sizeof(text), "user_bytes_per_s: 1000000000000\nuser_packets_per_s: 1000000000\n%s", good);
+	assert_int_equal(load(text, &c), 0);
+	assert_int_equal(c.user_bytes_per_s, 1000000000000);
+	assert_int_equal(c.user_packets_per_s, 1000000000);
+	agent_config_free(&c);
+	assert_bad("domain: example.org", "user_bytes_per_s: 1000000000001\ndomain: example.org", "1: user_bytes_per_s");
+	assert_bad("domain: example.org", "user_packets_per_s: 1000000001\ndomain: example.org", "1: user_packets_per_s");
 }
 
 static void test_rotation_off(void **state)
@@ -240,6 +257,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_good),   cmocka_unit_test(test_user_rates),   cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_good),   cmocka_unit_test(test_rotation_off), cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_errors), cmocka_unit_test(test_missing),      cmocka_unit_test(test_secrets),
 	};

@@ -63,7 +63,7 @@ static void restore(FILE *f, int fd, int saved)
 /* Runs a verb with the words of `line`; @ stands for the scratch folder. */
 static int run(int (*verb)(int, char **), const char *line)
 {
-	char words[1024], *argv[16], *save = NULL;
+	char words[1024], *argv[32], *save = NULL;
 	size_t n = 0;
 	int argc = 0, rc, o, e;
 
@@ -394,10 +394,11 @@ static void gate_holes(void **state)
 	asked("{\"cmd\":\"open\",\"protocol\":\"udp\",\"inside\":\"198.18.100.2:53\",\"remote\":\"any\",\"lifetime_s\":60,\"tenant\":"
 	      "\"example.org\",\"user\":\"bob\",\"idle_s\":5}");
 	assert_string_equal(out, "hole 77 at 198.18.3.2:40000\nkey AAECAwQFBgcICQoLDA0ODw\n");
-	assert_int_equal(
-		run(cmd_gate, "gate open udp 198.18.100.2:53 1.2.3.4:5 --no-tag --bytes-per-s 7 --packets-per-s 8 --socket @/d.sock"), 0);
+	assert_int_equal(run(cmd_gate, "gate open udp 198.18.100.2:53 1.2.3.4:5 --no-tag --bytes-per-s 7 --packets-per-s 8 "
+				       "--user-bytes-per-s 9 --user-packets-per-s 10 --socket @/d.sock"),
+			 0);
 	asked("{\"cmd\":\"open\",\"protocol\":\"udp\",\"inside\":\"198.18.100.2:53\",\"remote\":\"1.2.3.4:5\",\"tag\":false,"
-	      "\"bytes_per_s\":7,\"packets_per_s\":8}");
+	      "\"bytes_per_s\":7,\"packets_per_s\":8,\"user_bytes_per_s\":9,\"user_packets_per_s\":10}");
 
 	will_answer("{\"ok\":false,\"error\":\"the gate drains\"}");
 	assert_int_equal(run(cmd_gate, "gate open tcp 198.18.100.2:22 198.18.4.2 --socket @/d.sock"), 1);

@@ -299,6 +299,8 @@ static void nonsense_is_refused(void **state)
 		{"{" TCP ",'inside':'198.18.100.2:22','remote':'198.18.4.2','lifetime_s':-1}", "lifetime_s"},
 		{"{" TCP ",'inside':'198.18.100.2:22','remote':'198.18.4.2','lifetime_s':'60'}", "lifetime_s"},
 		{"{" TCP ",'inside':'198.18.100.2:22','remote':'198.18.4.2','packets_per_s':4294967297}", "packets_per_s"},
+		{"{" TCP ",'inside':'198.18.100.2:22','remote':'198.18.4.2','user_packets_per_s':-1}", "user_packets_per_s"},
+		{"{" TCP ",'inside':'198.18.100.2:22','remote':'198.18.4.2','user_bytes_per_s':1000000000001}", "user_bytes_per_s"},
 		{"{" TCP ",'inside':'198.18.100.2:22','remote':'198.18.4.2','user':'a b'}", "no such hole"},
 		{"{" TCP ",'inside':'198.18.100.2:22','remote':'198.18.4.2','user':''}", "no such hole"},
 		{"{" TCP ",'inside':'198.18.100.2:22','remote':'198.18.4.2','user':9}", "user"},

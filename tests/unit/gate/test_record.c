@@ -31,6 +31,8 @@ static struct gate_request tcp_open(void)
 				 .idle_s = 600,
 				 .bytes_per_s = 0x2122232425,
 				 .packets_per_s = 0x31323334,
+				 .user_bytes_per_s = 0x4142434445,
+				 .user_packets_per_s = 0x21222324,
 				 .user = "alice"};
 
 	return r;
@@ -65,6 +67,8 @@ static void assert_same(const struct gate_request *a, const struct gate_request 
 	assert_int_equal(a->idle_s, b->idle_s);
 	assert_int_equal(a->bytes_per_s, b->bytes_per_s);
 	assert_int_equal(a->packets_per_s, b->packets_per_s);
+	assert_int_equal(a->user_bytes_per_s, b->user_bytes_per_s);
+	assert_int_equal(a->user_packets_per_s, b->user_packets_per_s);
 	assert_memory_equal(a->key, b->key, 16);
 	assert_memory_equal(a->user, b->user, sizeof(a->user));
 }
@@ -132,6 +136,7 @@ static void bytes_are_where_the_protocol_says(void **state)
 	assert_memory_equal(w + 64, "\0\x16\0\0\0\0\x07\x08\0\0\0\x0a\0\0\0\x05\0\0\x02\x58\x31\x32\x33\x34", 24);
 	assert_memory_equal(w + 88, "\0\0\0\x21\x22\x23\x24\x25", 8);
 	assert_memory_equal(w + 112, "alice\0", 6);
+	assert_memory_equal(w + 176, "\0\0\0\x41\x42\x43\x44\x45\x21\x22\x23\x24\0\0\0\0", 16);
 
 	gate_reply_encode(&p, v);
 	assert_memory_equal(v, "\x01\x02\x00\x11\x01\0\0\0", 8);
@@ -238,7 +243,12 @@ static const struct {
 	{"a byte past the user", TCP, 170, 1, 'x', -EBADMSG},
 	{"a quote in the user", TCP, 112, 1, '"', -EBADMSG},
 	{"high bit in the user", TCP, 112, 1, 0xc3, -EBADMSG},
-	{"reserved byte 176", TCP, 176, 1, 1, -EBADMSG},
+	{"the user's bytes at most", TCP, 176, 8, GATE_BYTES_PER_S_MAX, 0},
+	{"the user's bytes too many", TCP, 176, 8, GATE_BYTES_PER_S_MAX + 1, -EBADMSG},
+	{"the user's packets at most", TCP, 184, 4, GATE_PACKETS_PER_S_MAX, 0},
+	{"the user's packets too many", TCP, 184, 4, GATE_PACKETS_PER_S_MAX + 1, -EBADMSG},
+	{"no rate of the user", TCP, 176, 12, 0, 0},
+	{"reserved byte 188", TCP, 188, 1, 1, -EBADMSG},
 	{"reserved byte 191", TCP, 191, 1, 1, -EBADMSG},
 	{"RENEW of hole 0", RENEW, 16, 8, 0, -EBADMSG},
 	{"RENEW for 0", RENEW, 68, 4, 0, -EBADMSG},
@@ -254,6 +264,8 @@ static const struct {
 	{"PING of a hole", PING, 23, 1, 1, -EBADMSG},
 	{"PING with a rate", PING, 95, 1, 1, -EBADMSG},
 	{"PING with packets", PING, 87, 1, 1, -EBADMSG},
+	{"RENEW with the user's bytes", RENEW, 183, 1, 1, -EBADMSG},
+	{"CLOSE with the user's packets", CLOSE, 187, 1, 1, -EBADMSG},
 	{"LIST with flags", LIST, 3, 1, 1, -EBADMSG},
 	{"LIST with ports", LIST, 65, 1, 1, -EBADMSG},
 	{"LIST with idle", LIST, 83, 1, 1, -EBADMSG},
