@@ -92,3 +92,30 @@ struct gm_session *gm_session_find(const struct gm_model *m, uint8_t proto, uint
 bool gm_hole_idle(const struct gm_hole *h, uint64_t now);
 /** Whether the public end belongs to anybody. */
 bool gm_taken(const struct gm_model *m, uint8_t proto, uint32_t ip, uint16_t port, const struct gm_mapping *but, uint64_t now);
+
+/* A frame on its way. */
+struct gm_way {
+	struct gm_model *m;
+	const struct gm_packet *p;
+	uint64_t now;
+	uint32_t ip; /* the new end of ours */
+	uint16_t port;
+	bool strip;
+	uint32_t keep;
+};
+
+/* gate_model_hole.c */
+struct gm_claim *gm_claim_find(const struct gm_model *m, uint8_t proto, uint32_t ip, uint16_t port, uint32_t rip, uint16_t rport);
+bool gm_claim_lives(const struct gm_model *m, const struct gm_claim *c, uint64_t now);
+/** First come, and whoever lives keeps it. */
+bool gm_claim_take(struct gm_model *m, const struct gm_claim *want, uint64_t now);
+/** \return NULL, with the new end in w, or the class of the reason. */
+const char *gm_hole_in(struct gm_way *w, struct gm_hole *h, const uint8_t *frame);
+const char *gm_hole_out(struct gm_way *w, struct gm_hole *h);
+
+/* gate_model_session.c: as the holes' */
+struct gm_mapping *gm_mapping_find(const struct gm_model *m, uint8_t proto, uint32_t ip, uint16_t port);
+const char *gm_session_in(struct gm_way *w);
+/** \return false: there is no such session any more. */
+bool gm_session_out(struct gm_way *w, const struct gm_claim *c, const char **why);
+const char *gm_session_new(struct gm_way *w, const uint8_t *sent, size_t nsent);
