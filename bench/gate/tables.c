@@ -96,6 +96,7 @@ void bench_sessions(struct gate_dp *dp, uint32_t first, uint32_t last, uint32_t 
 		for (; n < CHUNK && i < last; i++, n++) {
 			uint32_t slot;
 			struct gate_port *port;
+			struct gate_filter_spot spot;
 
 			bench_flow(i, mappings, shift, &f);
 			slot = ntohl(f.public_ip) - BENCH_PUBLIC;
@@ -114,8 +115,12 @@ void bench_sessions(struct gate_dp *dp, uint32_t first, uint32_t last, uint32_t 
 			tracked(&flow[n].track);
 			port = &dp->ports[GATE_PORT_INDEX(slot, GATE_P_TCP, ntohs(f.public_port))];
 			port->owner = GATE_OWNER(GATE_OWNER_MAPPING, ((uint64_t)f.inside_ip << 16) | f.inside_port);
-			/* As gate_remote_bit does. */
-			port->remotes |= 1ull << (((((uint64_t)f.remote_ip << 16) | f.remote_port) * 0x9e3779b97f4a7c15ull) >> 58);
+			/* As gate_wanted_add does. */
+			spot = gate_filter_session(
+				dp->filter.size,
+				gate_filter_hash(dp->meta->filter_key, f.public_ip, f.public_port, IPPROTO_TCP, f.remote_ip),
+				f.remote_port);
+			dp->filter.words[dp->meta->filter_half * gate_filter_words(dp->filter.size) + spot.word] |= spot.bits;
 			if (i >= mappings)
 				continue;
 			memset(&end[nmap], 0, sizeof(end[nmap]));

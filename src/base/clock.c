@@ -16,6 +16,14 @@ uint64_t wn_now_ns(void)
 	return read_ns(CLOCK_BOOTTIME);
 }
 
+uint64_t wn_slept_ns(void)
+{
+	const uint64_t boot = read_ns(CLOCK_BOOTTIME), mono = read_ns(CLOCK_MONOTONIC);
+
+	/* Whole milliseconds: the two are not read at one instant. */
+	return boot > mono ? (boot - mono + 500000u) / 1000000u * 1000000u : 0;
+}
+
 uint64_t wn_now_ms(void)
 {
 	return wn_now_ns() / 1000000u;

@@ -51,7 +51,8 @@ static void pins_of(struct gate_bpf *s, struct pin out[static GATE_PINS])
 {
 	const struct pin all[GATE_PINS] = {{s->maps.ports, "ports"},       {s->maps.grants, "grants"},     {s->maps.infos, "infos"},
 					   {s->maps.holes, "holes"},       {s->maps.mappings, "mappings"}, {s->maps.flows, "flows"},
-					   {s->maps.services, "services"}, {s->maps.usage, "usage"},       {s->maps.users, "users"},
+					   {s->maps.services, "services"}, {s->maps.filter, "filter"},     {s->maps.usage, "usage"},
+					   {s->maps.users, "users"},
 					   {s->maps.counters, "counters"}, {s->maps.meta, "meta"}};
 
 	memcpy(out, all, sizeof(all));
@@ -92,6 +93,12 @@ static int check_config(const struct gate_config *cfg)
 			wn_err("outside.addresses: only IPv4 addresses can be translated to");
 			return -EINVAL;
 		}
+		for (unsigned j = 0; j < i; j++) {
+			if (memcmp(cfg->public[i].ip, cfg->public[j].ip, sizeof(cfg->public[i].ip)) == 0) {
+				wn_err("outside.addresses: one of them is there twice");
+				return -EINVAL;
+			}
+		}
 	}
 	if (cfg->npublic == 0 || cfg->npublic > GATE_PUBLIC_SLOTS || cfg->ntenant > GATE_TENANT_SLOTS || cfg->port_low == 0 ||
 	    cfg->port_high < cfg->port_low || cfg->flows == 0 || cfg->mappings == 0 || cfg->holes == 0 ||
@@ -105,6 +112,8 @@ static int check_config(const struct gate_config *cfg)
 static void set_sizes(struct gate_bpf *s, const struct gate_config *cfg)
 {
 	bpf_map__set_max_entries(s->maps.ports, (cfg->npublic * GATE_PROTOS) << 16);
+	bpf_map__set_max_entries(s->maps.filter, 2 * gate_filter_words(gate_filter_size(cfg)));
+	bpf_map__set_max_entries(s->maps.anyone, ((cfg->npublic * GATE_PROTOS) << 16) / 64);
 	bpf_map__set_max_entries(s->maps.grants, cfg->holes);
 	bpf_map__set_max_entries(s->maps.infos, cfg->holes);
 	bpf_map__set_max_entries(s->maps.users, cfg->holes + 1);
@@ -114,7 +123,8 @@ static void set_sizes(struct gate_bpf *s, const struct gate_config *cfg)
 	bpf_map__set_max_entries(s->maps.services, cfg->holes < 1024 ? 4096 : cfg->holes * 4);
 }
 
-static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const uint32_t ifindex[GATE_SIDES], uint8_t mac[GATE_SIDES][8])
+static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const uint32_t ifindex[GATE_SIDES], uint8_t mac[GATE_SIDES][8],
+			uint64_t filter_key)
 {
 	struct gate_params *p = (struct gate_params *)&s->rodata->gate_params;
 
@@ -125,6 +135,7 @@ static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const
 	for (unsigned i = 0; i < cfg->npublic; i++)
 		p->public_ip[i] = gate_ip4(&cfg->public[i]);
 	p->npublic = cfg->npublic;
+	gate_public_places(p);
 	p->port_low = cfg->port_low;
 	p->port_span = (uint32_t)cfg->port_high - cfg->port_low + 1;
 	p->control_ip = gate_ip4(&cfg->control);
@@ -133,11 +144,13 @@ static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const
 	/* Each may have an even share, twice over where there are several: no tenant can fill the table by itself. */
 	p->tenant_flows = cfg->ntenant <= 1 ? cfg->flows : (uint32_t)((uint64_t)cfg->flows * 2 / (cfg->ntenant + 1));
 	p->flows = cfg->flows;
+	p->filter = gate_filter_size(cfg);
+	p->filter_key = filter_key;
 	randombytes_buf(p->port_key, sizeof(p->port_key));
 }
 
-/* Whether the pinned tables are ours and fit the file. */
-static bool pins_fit(const struct gate_config *cfg, uint32_t *generic, uint32_t *drain)
+/* Whether the pinned tables are ours and fit the file. old: what they say of themselves, zeroed if that cannot be known. */
+static bool pins_fit(const struct gate_config *cfg, struct gate_meta *old)
 {
 	struct gate_meta want, have;
 	struct bpf_map_info info;
@@ -146,6 +159,7 @@ static bool pins_fit(const struct gate_config *cfg, uint32_t *generic, uint32_t 
 	bool fit = false;
 	int fd;
 
+	memset(old, 0, sizeof(*old));
 	gate_pin_path(cfg, "meta", path, sizeof(path));
 	fd = bpf_obj_get(path);
 	if (fd < 0)
@@ -154,8 +168,7 @@ static bool pins_fit(const struct gate_config *cfg, uint32_t *generic, uint32_t 
 	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && info.type == BPF_MAP_TYPE_ARRAY && info.value_size == sizeof(have) &&
 	    bpf_map_lookup_elem(fd, &zero, &have) == 0) {
 		if (have.abi == GATE_ABI && have.sizes[7] == sizeof(have)) {
-			*generic = have.generic;
-			*drain = have.drain;
+			*old = have;
 		}
 		meta_wanted(cfg, &want);
 		fit = have.ready == 1 && have.abi == want.abi && memcmp(have.sizes, want.sizes, sizeof(want.sizes)) == 0 &&
@@ -240,6 +253,10 @@ static int view_all(struct gate_dp *dp)
 		rc = view(dp->skel->maps.users, sizeof(struct gate_user), &dp->users_view);
 	if (rc == 0)
 		rc = view(dp->skel->maps.meta, sizeof(struct gate_meta), &dp->meta_view);
+	if (rc == 0)
+		rc = view(dp->skel->maps.filter, sizeof(uint64_t), &dp->filter.view);
+	if (rc == 0)
+		rc = view(dp->skel->maps.anyone, sizeof(uint64_t), &dp->filter.anyone_view);
 	if (rc != 0) {
 		wn_err("mapping the tables: %s", strerror(-rc));
 		return rc;
@@ -249,6 +266,9 @@ static int view_all(struct gate_dp *dp)
 	dp->infos = dp->infos_view.p;
 	dp->user = dp->users_view.p;
 	dp->meta = dp->meta_view.p;
+	dp->filter.words = dp->filter.view.p;
+	dp->filter.anyone = dp->filter.anyone_view.p;
+	dp->filter.size = gate_filter_size(&dp->cfg);
 	dp->nholes = dp->cfg.holes;
 	dp->nports = (dp->cfg.npublic * GATE_PROTOS) << 16;
 	return 0;
@@ -339,7 +359,7 @@ static int on_event(void *arg, void *data, size_t size)
 	return 0;
 }
 
-static int load(struct gate_dp *dp, bool adopt, uint8_t mac[GATE_SIDES][8])
+static int load(struct gate_dp *dp, bool adopt, uint8_t mac[GATE_SIDES][8], uint64_t filter_key)
 {
 	int rc;
 
@@ -351,7 +371,7 @@ static int load(struct gate_dp *dp, bool adopt, uint8_t mac[GATE_SIDES][8])
 		return rc;
 	}
 	set_sizes(dp->skel, &dp->cfg);
-	fill_params(dp->skel, &dp->cfg, dp->ifindex, mac);
+	fill_params(dp->skel, &dp->cfg, dp->ifindex, mac, filter_key);
 	if (adopt) {
 		rc = reuse_pins(dp->skel, &dp->cfg);
 		if (rc != 0) {
@@ -380,20 +400,28 @@ static int gather(struct gate_dp *dp)
 	dp->budgets_fd = bpf_map__fd(s->maps.budgets);
 	dp->samples_fd = bpf_map__fd(s->maps.samples);
 	dp->trace = &s->bss->gate_trace_want;
+	dp->slept = &s->bss->gate_slept;
+	gate_dp_clock(dp);
 	dp->reap_fd = bpf_program__fd(s->progs.gate_reap);
 	dp->path_fd[GATE_OUTSIDE] = bpf_program__fd(s->progs.gate_outside);
 	dp->path_fd[GATE_INSIDE] = bpf_program__fd(s->progs.gate_inside);
 	dp->cpus = libbpf_num_possible_cpus();
+	dp->zeroes = calloc((size_t)(dp->cpus > 0 ? dp->cpus : 1), sizeof(*dp->zeroes));
 	dp->free_index = calloc(dp->cfg.holes, sizeof(*dp->free_index));
 	dp->free_since = calloc(dp->cfg.holes, sizeof(*dp->free_since));
-	if (dp->cpus < 1 || dp->free_index == NULL || dp->free_since == NULL)
+	if (dp->cpus < 1 || dp->free_index == NULL || dp->free_since == NULL || dp->zeroes == NULL)
 		return -ENOMEM;
 	rc = view_all(dp);
 	return rc == 0 ? gate_users_new(dp->user, dp->nholes, &dp->users) : rc;
 }
 
+void gate_dp_clock(struct gate_dp *dp)
+{
+	*(volatile __u64 *)dp->slept = wn_slept_ns();
+}
+
 /* The first and only time for these tables. */
-static int begin(struct gate_dp *dp, uint32_t generic, uint32_t drain)
+static int begin(struct gate_dp *dp, const struct gate_meta *old)
 {
 	struct gate_meta m;
 	int rc;
@@ -402,8 +430,9 @@ static int begin(struct gate_dp *dp, uint32_t generic, uint32_t drain)
 	randombytes_buf(&m.boot_id, sizeof(m.boot_id));
 	m.boot_id |= 1;
 	m.generation = wn_unix_ms(); /* holes of earlier tables had lower ones */
-	m.generic = generic;
-	m.drain = drain; /* the operator's word outlives the tables it was given for */
+	m.filter_key = dp->skel->rodata->gate_params.filter_key;
+	m.generic = old->generic;
+	m.drain = old->drain; /* the operator's word outlives the tables it was given for */
 	*dp->meta = m;
 	rc = write_pins(dp->skel, &dp->cfg);
 	if (rc != 0) {
@@ -417,7 +446,8 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 {
 	uint8_t mac[GATE_SIDES][8] = {{0}};
 	struct gate_dp *dp;
-	uint32_t generic = 0, drain = 0;
+	struct gate_meta old;
+	uint64_t filter_key;
 	bool adopt;
 	int rc;
 
@@ -439,12 +469,15 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 		rc = dp->lock;
 		goto fail;
 	}
-	adopt = pins_fit(cfg, &generic, &drain);
-	rc = load(dp, adopt, mac);
+	adopt = pins_fit(cfg, &old);
+	filter_key = old.filter_key;
+	if (!adopt)
+		randombytes_buf(&filter_key, sizeof(filter_key));
+	rc = load(dp, adopt, mac, filter_key);
 	if (rc == 0)
 		rc = gather(dp);
 	if (rc == 0 && !adopt)
-		rc = begin(dp, generic, drain);
+		rc = begin(dp, &old);
 	if (rc == 0)
 		rc = gate_neighbours_new(dp->ifindex, &dp->neighbours);
 	if (rc == 0)
@@ -489,10 +522,13 @@ void gate_dp_close(struct gate_dp *dp)
 	unview(&dp->infos_view);
 	unview(&dp->users_view);
 	unview(&dp->meta_view);
+	unview(&dp->filter.view);
+	unview(&dp->filter.anyone_view);
 	gate_bpf__destroy(dp->skel);
 	gate_users_free(dp->users);
 	free(dp->free_index);
 	free(dp->free_since);
+	free(dp->zeroes);
 	if (dp->lock >= 0)
 		close(dp->lock);
 	free(dp);
@@ -501,7 +537,7 @@ void gate_dp_close(struct gate_dp *dp)
 int gate_dp_remove(const struct gate_config *cfg)
 {
 	static const char *const names[] = {"link_outside", "link_inside", "meta",     "ports", "grants", "infos",   "holes",
-					    "mappings",     "flows",       "services", "usage", "users",  "counters"};
+					    "mappings",     "flows",       "services", "filter", "usage", "users",  "counters"};
 	const unsigned links = GATE_SIDES;
 	char path[320];
 	int rc = 0, lock = gate_state_dir(cfg->state);

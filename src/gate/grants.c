@@ -34,6 +34,25 @@ int gate_public_index(const struct gate_dp *dp, uint32_t ip)
 	return -1;
 }
 
+void gate_public_places(struct gate_params *p)
+{
+	bool clash;
+
+	do {
+		uint64_t taken = 0;
+
+		clash = false;
+		p->public_mult = randombytes_random() | 1;
+		for (uint32_t i = 0; i < p->npublic; i++) {
+			const uint32_t at = (p->public_ip[i] * p->public_mult) >> (32 - GATE_PUBLIC_AT_BITS);
+
+			clash |= (taken >> at & 1) != 0;
+			taken |= 1ull << at;
+			p->public_at[at] = (uint8_t)i;
+		}
+	} while (clash);
+}
+
 bool gate_tenant_has(const struct gate_tenant *t, uint32_t ip)
 {
 	struct wn_addr a;
@@ -129,6 +148,7 @@ void gate_grant_close(struct gate_dp *dp, uint32_t index, uint64_t now_ms)
 	int slot = gate_public_index(dp, g->public_ip);
 
 	store64(&g->id, 0); /* from here the path drops */
+	gate_filter_close(dp, index);
 	if (slot >= 0)
 		swap64(&dp->ports[GATE_PORT_INDEX(slot, proto_index(g->proto), ntohs(g->public_port))].owner,
 		       GATE_OWNER(GATE_OWNER_HOLE, index), 0);
@@ -292,6 +312,7 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 		gate_grant_close(dp, index, now_ms);
 		return GATE_FULL;
 	}
+	gate_filter_open(dp, index);
 	store64(&g->id, id); /* last: from here the path obeys it */
 	gate_neighbour_service(dp->neighbours, g->inside_ip, now_ms);
 	*out = index;
@@ -418,6 +439,7 @@ int gate_grants_adopt(struct gate_dp *dp)
 			continue;
 		}
 		/* A quota may have shrunk; the holes that are open stay. */
+		gate_filter_open(dp, i);
 	}
 	gate_sweep_ports(dp, dp->nports);
 	return 0;

@@ -21,12 +21,23 @@ struct gate_users;
 struct gate_trace_want;
 
 #define GATE_SLOT_REST_MS 50 /* a freed hole's place is not filled again before the packets that saw the old one are gone */
-#define GATE_PINS         11
+#define GATE_PINS         12
 
 /** A memory-mapped array map. */
 struct gate_view {
 	void *p;
 	size_t bytes;
+};
+
+/** The filter in front of the tables, as the writer fills it. */
+struct gate_filter {
+	struct gate_view view, anyone_view;
+	__u64 *words;                 /* two halves */
+	__u64 *anyone;                /* a bit for each place of `ports` */
+	struct gate_filter_size size; /* of one half */
+	bool filling, flows_done;
+	uint32_t hole_cursor;
+	uint64_t since_ms; /* when the halves were swapped last */
 };
 
 struct gate_dp {
@@ -39,6 +50,8 @@ struct gate_dp {
 	struct gate_user *user; /* by place */
 	struct gate_users *users;
 	struct gate_meta *meta;
+	struct gate_filter filter;
+	__u64 *slept; /* in the programs' data */
 	int holes_fd, mappings_fd, flows_fd, services_fd, usage_fd, counters_fd, reap_fd, budgets_fd, samples_fd, path_fd[GATE_SIDES];
 	struct gate_trace_want *trace; /* in the programs' data */
 	struct ring_buffer *events;
@@ -65,6 +78,7 @@ struct gate_dp {
 		uint32_t token;
 	} cursor[3]; /* by enum gate_reap_what */
 	int cpus;
+	uint64_t *zeroes; /* one for each CPU */
 };
 
 /* Words that the packet path reads or writes at the same time. */
@@ -95,6 +109,10 @@ static inline void gate_pin_path(const struct gate_config *cfg, const char *name
 	snprintf(out, cap, "%s/%s", cfg->state, name);
 }
 
+/* dataplane.c */
+/** Tells the path how long the machine has slept since it was started. */
+void gate_dp_clock(struct gate_dp *dp);
+
 /* links.c: holds the programs on both interfaces by pinned links; a link that is there is given the new program in one instant.
  * \return 0 or negative errno with a line on stderr. */
 int gate_links_attach(struct gate_dp *dp);
@@ -109,12 +127,31 @@ void gate_grant_close(struct gate_dp *dp, uint32_t index, uint64_t now_ms);
 bool gate_hole_read(const struct gate_dp *dp, uint32_t index, struct gate_hole *out);
 /** Whether the path would refuse every packet of this hole from now on. */
 bool gate_hole_over(const struct gate_dp *dp, uint32_t index, uint64_t now_ns);
+/** Fills in where each public address is found: needs public_ip and npublic. The addresses differ. */
+void gate_public_places(struct gate_params *p);
 int gate_public_index(const struct gate_dp *dp, uint32_t ip);
 bool gate_tenant_has(const struct gate_tenant *t, uint32_t ip);
 static inline uint32_t gate_ip4(const struct wn_addr *a)
 {
 	return (uint32_t)a->ip[12] | (uint32_t)a->ip[13] << 8 | (uint32_t)a->ip[14] << 16 | (uint32_t)a->ip[15] << 24;
 }
+
+/* filter.c */
+/** Of one half. */
+struct gate_filter_size gate_filter_size(const struct gate_config *cfg);
+static inline uint32_t gate_filter_words(struct gate_filter_size s)
+{
+	return s.sessions + s.holes;
+}
+/** A hole comes or goes. Before its id is published; before its port is given up. */
+void gate_filter_open(struct gate_dp *dp, uint32_t index);
+void gate_filter_close(struct gate_dp *dp, uint32_t index);
+/** A session was met on a walk through all. */
+void gate_filter_keep(struct gate_dp *dp, const struct gate_key *k, const struct gate_flow *f);
+/** \return true: the walk must begin anew. */
+bool gate_filter_begin(struct gate_dp *dp, uint64_t now_ms);
+/** flows_done: the walk has met every session. */
+void gate_filter_sweep(struct gate_dp *dp, bool flows_done, uint64_t now_ms);
 
 /* sweep.c */
 void gate_sweep_holes(struct gate_dp *dp, uint64_t now_ms, uint32_t look, uint32_t read);

@@ -55,19 +55,20 @@ static bool flow_over(const struct gate_dp *dp, const struct gate_key *k, const 
 	return true;
 }
 
-/* Walks a part of a hash table and hands what looks expired to gate_reap, which decides. */
-static void walk(struct gate_dp *dp, enum gate_reap_what what, int fd, size_t key_size, size_t value_size, uint64_t now)
+/* Walks a part of a hash table and hands what looks expired to gate_reap, which decides. \return whether this was the last part. */
+static bool walk(struct gate_dp *dp, enum gate_reap_what what, int fd, size_t key_size, size_t value_size, uint64_t now)
 {
 	static _Alignas(16) uint8_t keys[BATCH * sizeof(struct gate_key)], values[BATCH * sizeof(struct gate_flow)];
 	struct gate_reap r = {.what = what};
 	struct gate_key k;
+	bool end = false;
 
 	for (unsigned b = 0; b < BATCHES_PER_SWEEP; b++) {
 		uint32_t n = BATCH, next;
 		int rc = bpf_map_lookup_batch(fd, dp->cursor[what].going ? &dp->cursor[what].token : NULL, &next, keys, values, &n, NULL);
-		bool end = rc < 0;
 
-		if (rc < 0 && errno != ENOENT) {
+		end = rc < 0 && errno == ENOENT;
+		if (rc < 0 && !end) {
 			/* A bucket longer than the batch: begin anew; another boundary will do. */
 			dp->cursor[what].going = false;
 			break;
@@ -78,6 +79,7 @@ static void walk(struct gate_dp *dp, enum gate_reap_what what, int fd, size_t ke
 			memset(&k, 0, sizeof(k));
 			if (what == GATE_REAP_FLOWS) {
 				memcpy(&k, key, sizeof(k));
+				gate_filter_keep(dp, &k, (const struct gate_flow *)(const void *)value);
 				if (!flow_over(dp, &k, (const struct gate_flow *)(const void *)value, now))
 					continue;
 			} else {
@@ -98,6 +100,7 @@ static void walk(struct gate_dp *dp, enum gate_reap_what what, int fd, size_t ke
 			break;
 	}
 	reap(dp, &r);
+	return end;
 }
 
 static void walk_services(struct gate_dp *dp, uint64_t now)
@@ -160,13 +163,25 @@ void gate_sweep_ports(struct gate_dp *dp, uint32_t look)
 	}
 }
 
+/* The path finds out why it drops, so many times a sweep. */
+static void explain_again(struct gate_dp *dp)
+{
+	const uint32_t which = GATE_B_EXPLAIN;
+
+	bpf_map_update_elem(dp->budgets_fd, &which, dp->zeroes, BPF_ANY);
+}
+
 void gate_dp_sweep(struct gate_dp *dp, uint64_t now_ms)
 {
 	const uint64_t now = now_ms * GATE_NS_PER_MS;
 
+	gate_dp_clock(dp);
+	explain_again(dp);
 	gate_sweep_holes(dp, now_ms, HOLES_PER_SWEEP, READS_PER_SWEEP);
 	gate_sweep_ports(dp, PORTS_PER_SWEEP);
-	walk(dp, GATE_REAP_FLOWS, dp->flows_fd, sizeof(struct gate_key), sizeof(struct gate_flow), now);
+	if (gate_filter_begin(dp, now_ms))
+		dp->cursor[GATE_REAP_FLOWS].going = false;
+	gate_filter_sweep(dp, walk(dp, GATE_REAP_FLOWS, dp->flows_fd, sizeof(struct gate_key), sizeof(struct gate_flow), now), now_ms);
 	walk(dp, GATE_REAP_MAPPINGS, dp->mappings_fd, sizeof(struct gate_end), sizeof(struct gate_mapping), now);
 	walk_services(dp, now);
 	if (now_ms - dp->neighbours_ms >= CONFIRM_EVERY_MS) {

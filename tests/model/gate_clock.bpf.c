@@ -11,7 +11,7 @@ static __always_inline __u32 gate_test_draw(void)
 	return (__u32)(gate_test_random >> 32);
 }
 
-#define bpf_ktime_get_boot_ns() (gate_test_clock)
-#define bpf_get_prandom_u32()   gate_test_draw()
+#define bpf_ktime_get_coarse_ns() (gate_test_clock)
+#define bpf_get_prandom_u32()     gate_test_draw()
 
 #include "gate/bpf/gate.bpf.c"

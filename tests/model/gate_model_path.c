@@ -89,7 +89,7 @@ static const char *from_outside(struct gm_way *w, const uint8_t *frame, size_t n
 {
 	const struct gm_packet *p = w->p;
 	struct gm_hole *h;
-	const struct gm_mapping *map;
+	const struct gm_mapping *o, *map = NULL;
 	const char *why;
 
 	if (!gm_is_public(&w->m->net, p->dst))
@@ -101,9 +101,10 @@ static const char *from_outside(struct gm_way *w, const uint8_t *frame, size_t n
 	for (h = w->m->holes; h != NULL; h = h->next)
 		if (h->proto == p->proto && h->public_ip == p->dst && h->public_port == p->dport)
 			break;
-	for (map = w->m->mappings; map != NULL; map = map->next)
-		if (map->proto == p->proto && map->public_ip == p->dst && map->public_port == p->dport)
-			break;
+	/* One that is over may stand beside the one that has its port now. */
+	for (o = w->m->mappings; o != NULL && !(map != NULL && w->now < map->expires); o = o->next)
+		if (o->proto == p->proto && o->public_ip == p->dst && o->public_port == p->dport)
+			map = o;
 	if (h == NULL && (map == NULL || w->now >= map->expires)) {
 		a->also = map != NULL && p->ttl <= 1 ? "ttl" : ""; /* who still holds the port is not seen from outside */
 		return "closed";

@@ -302,7 +302,7 @@ static long load_bytes(const struct user_md *md, uint32_t at, void *to, size_t n
 #define bpf_map_delete_elem(m, k)         erase(MAP_OF(m), (k))
 #define bpf_spin_lock(l)                  lock(l)
 #define bpf_spin_unlock(l)                unlock(l)
-#define bpf_ktime_get_boot_ns()           gate_user_clock
+#define bpf_ktime_get_coarse_ns()         gate_user_clock
 #define bpf_get_prandom_u32()             prandom_u32()
 #define bpf_fib_lookup(ctx, f, n, flags)  ((void)(ctx), fib_lookup(f))
 #define bpf_xdp_adjust_tail(ctx, by)      adjust_tail((ctx), (by))
@@ -368,6 +368,8 @@ void gate_user_programs(const struct gate_params *p, const struct gate_user_net 
 	REGISTER(&meta);
 	REGISTER(&prefixes);
 	REGISTER(&budgets);
+	REGISTER(&filter);
+	REGISTER(&anyone);
 	for (unsigned i = 0; i < GATE_USER_MAPS; i++)
 		if (size[i] != 0)
 			map[i].max = size[i];

@@ -84,6 +84,11 @@ int bpf_prog_test_run_opts(int fd, struct bpf_test_run_opts *opts)
 	return 0;
 }
 
+void gate_dp_clock(struct gate_dp *dp)
+{
+	(void)dp;
+}
+
 void gate_neighbours_confirm(struct gate_neighbours *n)
 {
 	(void)n;
@@ -124,6 +129,7 @@ void gate_user_close(void)
 		gate_users_free(gate_user_dp->users);
 		free(gate_user_dp->free_index);
 		free(gate_user_dp->free_since);
+		free(gate_user_dp->zeroes);
 	}
 	free(gate_user_dp);
 	gate_user_dp = NULL;
@@ -159,6 +165,10 @@ static void fill(struct gate_dp *dp, const struct gate_params *p)
 	if (gate_users_new(dp->user, dp->nholes, &dp->users) < 0)
 		abort();
 	dp->meta = all_of(GATE_USER_META);
+	dp->filter.words = all_of(GATE_USER_FILTER);
+	dp->filter.anyone = all_of(GATE_USER_ANYONE);
+	dp->filter.size = p->filter;
+	dp->zeroes = zeroed(1, sizeof(*dp->zeroes));
 	dp->holes_fd = GATE_USER_HOLES;
 	dp->mappings_fd = GATE_USER_MAPPINGS;
 	dp->flows_fd = GATE_USER_FLOWS;
@@ -184,7 +194,9 @@ void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *n
 					     [GATE_USER_HOLES] = cfg->holes,
 					     [GATE_USER_MAPPINGS] = cfg->mappings,
 					     [GATE_USER_FLOWS] = cfg->flows + (size_t)4 * cfg->holes,
-					     [GATE_USER_SERVICES] = 4096};
+					     [GATE_USER_SERVICES] = 4096,
+					     [GATE_USER_FILTER] = (size_t)2 * gate_filter_words(gate_filter_size(cfg)),
+					     [GATE_USER_ANYONE] = (size_t)((cfg->npublic * GATE_PROTOS) << 16) / 64};
 	struct gate_params p = {.npublic = cfg->npublic,
 				.port_low = cfg->port_low,
 				.port_span = (uint32_t)cfg->port_high - cfg->port_low + 1,
@@ -192,11 +204,13 @@ void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *n
 				.control_port = htons(cfg->control.port),
 				.ntenant = (uint16_t)cfg->ntenant,
 				.tenant_flows = cfg->flows,
-				.flows = cfg->flows};
+				.flows = cfg->flows,
+				.filter = gate_filter_size(cfg)};
 
 	gate_user_close();
 	for (unsigned i = 0; i < cfg->npublic; i++)
 		p.public_ip[i] = gate_ip4(&cfg->public[i]);
+	gate_public_places(&p);
 	gate_user_programs(&p, net, size);
 	gate_user_dp = zeroed(1, sizeof(*gate_user_dp));
 	gate_user_dp->cfg = *cfg;

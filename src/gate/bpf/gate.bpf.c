@@ -21,12 +21,11 @@ SEC("xdp")
 int gate_outside(struct xdp_md *ctx)
 {
 	const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end;
-	const __u64 now = gate_now();
 	struct gate_change change = {};
 	struct gate_route route;
 	struct gate_pkt p = {};
 	struct gate_port *port;
-	__u64 owner;
+	__u64 owner, now;
 	__u32 at, passed;
 	__u8 mac[6];
 	int why, slot, proto, i;
@@ -35,7 +34,7 @@ int gate_outside(struct xdp_md *ctx)
 		mac[i] = gate_params.mac[GATE_OUTSIDE][i];
 	why = gate_parse(data, end, mac, &p);
 	if (why == GATE_R_ARP)
-		return gate_arp(ctx, now);
+		return gate_arp(ctx, gate_now());
 	if (why)
 		return gate_drop(ctx, (__u32)why);
 	slot = gate_public_slot(p.dst);
@@ -43,7 +42,7 @@ int gate_outside(struct xdp_md *ctx)
 	if (slot < 0 || proto < 0)
 		return gate_drop(ctx, GATE_R_NOT_PUBLIC);
 	if (gate_icmp_is_error(&p)) {
-		why = gate_error(ctx, &p, GATE_OUTSIDE, now);
+		why = gate_error(ctx, &p, GATE_OUTSIDE, gate_now());
 		if (why)
 			return gate_drop(ctx, (__u32)why);
 		gate_count(GATE_R_ICMP_ERROR);
@@ -52,6 +51,9 @@ int gate_outside(struct xdp_md *ctx)
 	if (p.proto == IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO_REPLY)
 		return gate_drop(ctx, GATE_R_ICMP_TYPE);
 	at = GATE_PORT_INDEX(slot, proto, bpf_ntohs(p.dport));
+	if (!gate_wanted(at, p.dst, p.dport, p.proto, p.src, p.proto == IPPROTO_ICMP ? 0 : p.sport))
+		return gate_drop(ctx, (__u32)gate_unwanted(at, p.ttl));
+	now = gate_now();
 	port = bpf_map_lookup_elem(&ports, &at);
 	if (!port)
 		return gate_drop(ctx, GATE_R_INTERNAL);
@@ -65,7 +67,7 @@ int gate_outside(struct xdp_md *ctx)
 		why = gate_hole_in(ctx, &p, GATE_HOLE_INDEX(owner), now, &change);
 	} else {
 		passed = GATE_R_SESSION_IN;
-		why = gate_session_in(ctx, &p, (__u32)slot, port, owner, now, &change);
+		why = gate_session_in(ctx, &p, (__u32)slot, owner, now, &change);
 	}
 	if (why)
 		return gate_drop(ctx, (__u32)why);
@@ -145,7 +147,7 @@ int gate_inside(struct xdp_md *ctx)
 			if (why == GATE_R_NO_HOLE)
 				why = GATE_R_NO_SESSION;
 		} else if (GATE_OWNER_KIND(owner) == GATE_FLOW_SESSION) {
-			why = gate_session_out(ctx, &p, f, owner, now, &change);
+			why = gate_session_out(ctx, &p, &k, f, owner, now, &change);
 		} else if (owner == GATE_FLOW_DEAD) {
 			why = GATE_R_BUSY;
 		}
@@ -231,10 +233,8 @@ static __always_inline int gate_reap_mapping(const struct gate_key *key, __u64 n
 	port = gate_port_of(m, proto);
 	if (bpf_map_delete_elem(&mappings, &inside))
 		return 0;
-	if (port && GATE_READ(port->owner) == gate_mapping_owner(inside.ip, inside.port)) {
-		GATE_WRITE(port->remotes, 0);
+	if (port)
 		gate_cas(&port->owner, gate_mapping_owner(inside.ip, inside.port), 0);
-	}
 	return 1;
 }
 

@@ -75,6 +75,8 @@ static __always_inline int gate_error_in(const struct gate_pkt *p, const struct 
 	if (slot < 0 || proto < 0 || q->src != p->dst)
 		return GATE_R_ICMP_UNMATCHED;
 	at = GATE_PORT_INDEX(slot, proto, bpf_ntohs(q->sport));
+	if (!gate_wanted(at, q->src, q->sport, q->proto, q->dst, q->proto == IPPROTO_ICMP ? 0 : q->dport))
+		return GATE_R_ICMP_UNMATCHED;
 	port = bpf_map_lookup_elem(&ports, &at);
 	if (!port)
 		return GATE_R_INTERNAL;

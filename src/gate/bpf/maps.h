@@ -16,6 +16,24 @@ struct {
 	__type(value, struct gate_port);
 } ports SEC(".maps");
 
+/* pinned: filter.h, two halves of gate_params.filter_words */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u64);
+} filter SEC(".maps");
+
+/* a bit for each place of `ports`: it belongs to a hole that anyone may try, for its tag says who may */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, (GATE_PROTOS << 16) / 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} anyone SEC(".maps");
+
 /* pinned: what was granted */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -117,7 +135,6 @@ struct {
 	__type(value, __u32);
 } devices SEC(".maps");
 
-enum gate_budget { GATE_B_ARP = 0, GATE_B_CONTROL, GATE_B_CONTROL_SYN, GATE_B_ICMP, GATE_B_TRACE, GATE_BUDGETS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, GATE_BUDGETS);
@@ -138,9 +155,13 @@ struct {
 	__type(value, __u64);
 } asked SEC(".maps");
 
+/* From the kernel's coarse clock to the boot clock: what was slept. User space keeps it up to date. */
+__u64 gate_slept = 0;
+
+/** The boot clock to a tick (1 to 10 ms): the exact one costs as much as a packet's checksums. */
 static __always_inline __u64 gate_now(void)
 {
-	return bpf_ktime_get_boot_ns();
+	return bpf_ktime_get_coarse_ns() + gate_slept;
 }
 
 static __always_inline void gate_count(__u32 reason)
@@ -176,13 +197,7 @@ static __always_inline int gate_proto_index(__u8 proto)
 
 static __always_inline int gate_public_slot(__u32 ip)
 {
-	__u32 i;
+	const __u32 slot = gate_params.public_at[(ip * gate_params.public_mult) >> (32 - GATE_PUBLIC_AT_BITS)] & (GATE_PUBLIC_SLOTS - 1);
 
-	for (i = 0; i < GATE_PUBLIC_SLOTS; i++) {
-		if (i >= gate_params.npublic)
-			break;
-		if (gate_params.public_ip[i] == ip)
-			return (int)i;
-	}
-	return -1;
+	return gate_params.public_ip[slot] == ip ? (int)slot : -1;
 }

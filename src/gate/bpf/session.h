@@ -4,18 +4,11 @@
 
 #include "gate/bpf/flow.h"
 #include "gate/bpf/hole.h"
+#include "gate/bpf/wanted.h"
 
 static __always_inline __u64 gate_mapping_owner(__u32 ip, __u16 port)
 {
 	return GATE_OWNER(GATE_OWNER_MAPPING, ((__u64)ip << 16) | port);
-}
-
-/** Which bit of gate_port.remotes stands for a remote. */
-static __always_inline __u64 gate_remote_bit(__u32 ip, __u16 port)
-{
-	__u64 x = (((__u64)ip << 16) | port) * 0x9e3779b97f4a7c15ull;
-
-	return 1ull << (x >> 58);
 }
 
 /** Keeps a mapping at least until then. \return 0, or GATE_R_BUSY while it is being deleted. */
@@ -49,19 +42,21 @@ static __always_inline __u64 gate_flow_until(__u64 lifetime, __u64 now)
 /** A session's packet passed: it lives on, and its mapping with it, which must never end first: its port is the session's. RFC 4787 REQ-6:
  * outbound packets keep it alive; TCP's states do either way. flags: TCP's; an RST only shortens (RFC 7857 section 7.1). \return 0, or
  * GATE_R_NO_SESSION when the mapping is gone. */
-static __always_inline int gate_flow_touch(struct gate_flow *f, const struct gate_end *inside, __u8 flags, __u64 lifetime, __u64 now)
+static __always_inline int gate_flow_touch(struct gate_flow *f, const struct gate_key *k, __u8 flags, __u64 lifetime, __u64 now)
 {
 	const __u64 until = gate_flow_until(lifetime, now), was = GATE_READ(f->expires);
+	const struct gate_end inside = {.ip = k->local_ip, .port = k->local_port, .proto = k->proto};
 	struct gate_mapping *m;
 
 	if (until >= was && (until - was < lifetime >> GATE_REFRESH_SHIFT || (flags & GATE_RST)))
 		return 0;
 	if (until > was) {
-		m = bpf_map_lookup_elem(&mappings, inside);
+		m = bpf_map_lookup_elem(&mappings, &inside);
 		if (!m || gate_mapping_refresh(m, until + GATE_MAPPING_SLACK_NS)) {
 			GATE_WRITE(f->expires, 0);
 			return GATE_R_NO_SESSION;
 		}
+		gate_wanted_add(m->public_ip, m->public_port, k->proto, k->remote_ip, k->remote_port);
 	}
 	GATE_WRITE(f->expires, until); /* also shortens: a connection that was closed */
 	return 0;
@@ -89,19 +84,16 @@ static __always_inline int gate_session_segment(struct xdp_md *ctx, struct gate_
 }
 
 /** From outside to the public port of slot that a mapping owns. */
-static __always_inline int gate_session_in(struct xdp_md *ctx, const struct gate_pkt *p, __u32 slot, const struct gate_port *port,
-					   __u64 owner, __u64 now, struct gate_change *c)
+static __always_inline int gate_session_in(struct xdp_md *ctx, const struct gate_pkt *p, __u32 slot, __u64 owner, __u64 now,
+					   struct gate_change *c)
 {
-	struct gate_end inside = {.ip = (__u32)(owner >> 16), .port = (__u16)owner, .proto = p->proto};
-	struct gate_key k = {.local_ip = inside.ip, .local_port = inside.port, .remote_ip = p->src, .proto = p->proto};
+	struct gate_key k = {.local_ip = (__u32)(owner >> 16), .local_port = (__u16)owner, .remote_ip = p->src, .proto = p->proto};
 	const __u64 session = gate_session_owner(slot, p->dport);
 	struct gate_flow *f;
 	__u64 lifetime;
 	int why;
 
 	k.remote_port = p->proto == IPPROTO_ICMP ? 0 : p->sport;
-	if (!(GATE_READ(port->remotes) & gate_remote_bit(k.remote_ip, k.remote_port)))
-		return GATE_R_NO_SESSION;
 	f = bpf_map_lookup_elem(&flows, &k);
 	if (!f || GATE_READ(f->owner) != session)
 		return GATE_R_NO_SESSION;
@@ -110,23 +102,22 @@ static __always_inline int gate_session_in(struct xdp_md *ctx, const struct gate
 	if (p->proto == IPPROTO_TCP) {
 		why = gate_session_segment(ctx, f, session, GATE_OUTSIDE, p, &lifetime);
 		if (!why)
-			why = gate_flow_touch(f, &inside, p->flags, lifetime, now);
+			why = gate_flow_touch(f, &k, p->flags, lifetime, now);
 		if (why)
 			return why;
 	} else if (!f->replied) {
 		f->replied = 1;
 	}
-	c->ip = inside.ip;
-	c->port = inside.port;
+	c->ip = k.local_ip;
+	c->port = k.local_port;
 	c->inbound = 1;
 	return 0;
 }
 
 /** From inside, in the session of an entry whose owner was read. GATE_R_NO_SESSION: it is over. */
-static __always_inline int gate_session_out(struct xdp_md *ctx, const struct gate_pkt *p, struct gate_flow *f, __u64 owner, __u64 now,
-					    struct gate_change *c)
+static __always_inline int gate_session_out(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_key *k, struct gate_flow *f,
+					    __u64 owner, __u64 now, struct gate_change *c)
 {
-	struct gate_end inside = {.ip = p->src, .port = p->sport, .proto = p->proto};
 	__u64 lifetime;
 	int why;
 
@@ -139,7 +130,7 @@ static __always_inline int gate_session_out(struct xdp_md *ctx, const struct gat
 	} else {
 		lifetime = gate_flow_lifetime(f, p->proto);
 	}
-	why = gate_flow_touch(f, &inside, p->flags, lifetime, now);
+	why = gate_flow_touch(f, k, p->flags, lifetime, now);
 	if (why)
 		return why;
 	c->ip = gate_params.public_ip[(owner >> 16) & (GATE_PUBLIC_SLOTS - 1)];
@@ -248,7 +239,7 @@ static __always_inline int gate_session_new(struct xdp_md *ctx, const struct gat
 	struct gate_mapping m;
 	struct gate_flow *f;
 	struct gate_port *port;
-	__u64 mine, was = 0, bit;
+	__u64 mine, was = 0;
 	__u32 before = 0;
 	int why = 0, ended = 0;
 
@@ -296,9 +287,7 @@ static __always_inline int gate_session_new(struct xdp_md *ctx, const struct gat
 			gate_usage_session(before, -1);
 		gate_usage_session(tenant, 1);
 	}
-	bit = gate_remote_bit(k->remote_ip, k->remote_port);
-	if (!(GATE_READ(port->remotes) & bit))
-		__sync_fetch_and_or(&port->remotes, bit);
+	gate_wanted_add(m.public_ip, m.public_port, k->proto, k->remote_ip, k->remote_port);
 	gate_count(GATE_R_SESSION_NEW);
 	c->ip = m.public_ip;
 	c->port = m.public_port;

@@ -6,7 +6,9 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-#define GATE_ABI 3u
+#include "gate/bpf/filter.h"
+
+#define GATE_ABI 4u
 
 enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 
@@ -116,17 +118,18 @@ enum gate_reason {
 #define GATE_MAPPING_SLACK_NS   (3 * GATE_NS_PER_S) /* a mapping outlives its sessions by this */
 #define GATE_REAP_GRACE_NS      GATE_NS_PER_S       /* expired for so long before it is deleted: no packet still holds it */
 
-#define GATE_PUBLIC_SLOTS  16
-#define GATE_TENANT_SLOTS  64
-#define GATE_EMBRYOS       8 /* handshakes that a TCP hole follows at a time */
-#define GATE_TAG_TRAILER   16
-#define GATE_TAG_DATA_MAX  1504 /* payload without the trailer */
-#define GATE_REPLAY_WORDS  16
-#define GATE_PORT_TRIES    32
-#define GATE_ICMP_PER_S    100 /* translated errors a second and CPU */
-#define GATE_ARP_PER_S     2000
-#define GATE_CONTROL_PER_S 100000
-#define GATE_CONTROL_SYN_S 200
+#define GATE_PUBLIC_SLOTS   16
+#define GATE_PUBLIC_AT_BITS 6
+#define GATE_TENANT_SLOTS   64
+#define GATE_EMBRYOS        8 /* handshakes that a TCP hole follows at a time */
+#define GATE_TAG_TRAILER    16
+#define GATE_TAG_DATA_MAX   1504 /* payload without the trailer */
+#define GATE_REPLAY_WORDS   16
+#define GATE_PORT_TRIES     32
+#define GATE_ICMP_PER_S     100 /* translated errors a second and CPU */
+#define GATE_ARP_PER_S      2000
+#define GATE_CONTROL_PER_S  100000
+#define GATE_CONTROL_SYN_S  200
 
 /** Protocol index in the port table. */
 enum gate_proto { GATE_P_TCP = 0, GATE_P_UDP = 1, GATE_P_ICMP = 2, GATE_PROTOS };
@@ -137,13 +140,17 @@ struct gate_params {
 	__u8 mac[GATE_SIDES][8]; /* 6 used */
 	__u32 public_ip[GATE_PUBLIC_SLOTS];
 	__u32 npublic;
-	__u32 port_low, port_span; /* host order; span = high - low + 1 */
+	__u32 public_mult;                        /* makes a place in public_at of an address: another for each */
+	__u8 public_at[1 << GATE_PUBLIC_AT_BITS]; /* -> its slot; of no address of ours: any slot */
+	__u32 port_low, port_span;                /* host order; span = high - low + 1 */
 	__u32 control_ip;
 	__u16 control_port;
 	__u16 ntenant;
 	__u32 tenant_flows; /* sessions that one tenant may hold */
 	__u32 flows;        /* and all of them together */
-	__u64 port_key[2];  /* makes public ports unpredictable even to who sees many */
+	struct gate_filter_size filter;
+	__u64 port_key[2]; /* makes public ports unpredictable even to who sees many */
+	__u64 filter_key;
 };
 
 /** One end of a flow inside: key of mappings and of services. */
@@ -171,8 +178,7 @@ struct gate_key {
 #define GATE_OWNER_VALUE(o) ((o) & ~(3ull << GATE_OWNER_SHIFT))
 
 struct gate_port {
-	__u64 owner;   /* changed by compare-and-swap only, in the path and in user space */
-	__u64 remotes; /* mapping: one bit per hash of a remote it has a session with; a clear bit means none */
+	__u64 owner; /* changed by compare-and-swap only, in the path and in user space */
 };
 
 #define GATE_PORT_INDEX(pub, proto, port) ((((__u32)(pub)*GATE_PROTOS + (__u32)(proto)) << 16) | (__u32)(port))
@@ -349,10 +355,16 @@ struct gate_meta {
 	__u64 boot_id;
 	__u64 generation; /* of the next hole */
 	__u32 port_low, port_span;
-	__u32 generic; /* the links are: both sides are of one kind */
-	__u32 drain;   /* the operator wants no new holes; only user space looks */
+	__u32 generic;     /* the links are: both sides are of one kind */
+	__u32 drain;       /* the operator wants no new holes; only user space looks */
+	__u32 filter_half; /* the one in use */
+	__u32 pad;
+	__u64 filter_key;
 	__u64 tenant_name[GATE_TENANT_SLOTS];
 };
+
+/** Places in `budgets`, each a number a CPU; 0: nothing used. */
+enum gate_budget { GATE_B_ARP = 0, GATE_B_CONTROL, GATE_B_CONTROL_SYN, GATE_B_ICMP, GATE_B_TRACE, GATE_B_EXPLAIN, GATE_BUDGETS };
 
 enum gate_event_kind { GATE_EVENT_NEIGHBOUR = 1 };
 struct gate_event {
@@ -373,7 +385,7 @@ struct gate_reap {
 
 _Static_assert(sizeof(struct gate_end) == 8, "key");
 _Static_assert(sizeof(struct gate_key) == 16, "key");
-_Static_assert(sizeof(struct gate_port) == 16, "port");
+_Static_assert(sizeof(struct gate_port) == 8, "port");
 _Static_assert(sizeof(struct gate_grant) == 136, "grant");
 _Static_assert(sizeof(struct gate_user) == 64, "user");
 _Static_assert(sizeof(struct gate_info) == 128, "info");

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -495,4 +496,24 @@ size_t fx_seal(const uint8_t key[16], uint64_t counter, const uint8_t *payload, 
 		out[n + (size_t)i] = (uint8_t)(counter >> (56 - 8 * i));
 	crypto_shorthash(out + n + 8, out, n + 8, key);
 	return n + 16;
+}
+
+static uint64_t coarse(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * GATE_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+void fx_tick(void)
+{
+	struct timespec exact;
+	uint64_t now;
+
+	/* Past what user space calls now, too. */
+	clock_gettime(CLOCK_MONOTONIC, &exact);
+	now = (uint64_t)exact.tv_sec * GATE_NS_PER_S + (uint64_t)exact.tv_nsec;
+	while (coarse() <= now)
+		usleep(500);
 }

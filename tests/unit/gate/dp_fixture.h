@@ -81,6 +81,8 @@ void fx_passes(int side, const struct fx_packet *in, uint8_t *out, size_t *nout)
 uint16_t fx_sport(const uint8_t *frame);
 /** A packet of the inside that leaves. \return its public port, or query id. */
 uint16_t fx_opens(struct fx_packet p);
+/** Waits until the path's clock, which goes in ticks, has gone on. */
+void fx_tick(void);
 uint64_t fx_counter(const char *name);
 /** Fills every budget (ARP, control, ICMP errors) again. */
 void fx_refill(void);

@@ -67,6 +67,7 @@ static void off_until_asked(void **state)
 	fx_expect_drop(GATE_OUTSIDE, &stray, "no_hole");
 	assert_int_equal(take(10), 0);
 	trace(NULL, 100, true, 0);
+	fx_tick();
 	fx_expect_drop(GATE_OUTSIDE, &stray, "no_hole");
 	assert_int_equal(take(10), 0);
 }

@@ -227,7 +227,8 @@ static void idle_time(void **state)
 	in = from(FX_CLIENT, 4000, h.public.port, sealed, 0);
 	in.n = fx_seal(r.key, 1, (const uint8_t *)"x", 1, sealed);
 	fx_expect_out(GATE_OUTSIDE, &in, &out);
-	g->idle_ns = 1; /* nanoseconds have passed since */
+	g->idle_ns = 1;
+	fx_tick();
 	in.n = fx_seal(r.key, 2, (const uint8_t *)"x", 1, sealed);
 	fx_expect_drop(GATE_OUTSIDE, &in, "hole_idle");
 	fx_expect_drop(GATE_INSIDE, &reply, "hole_idle");
@@ -247,6 +248,7 @@ static void unused_idle_time(void **state)
 	in = from(FX_CLIENT, 4000, h.public.port, sealed, 0);
 	in.n = fx_seal(r.key, 1, (const uint8_t *)"x", 1, sealed);
 	fx_grant(h.hole)->idle_ns = 1;
+	fx_tick();
 	fx_expect_drop(GATE_OUTSIDE, &in, "hole_idle");
 }
 
