@@ -94,7 +94,9 @@ static __always_inline int gate_flow_claim(const struct gate_key *k, __u64 id, _
 	if (was == mine)
 		return 0;
 	bpf_spin_lock(&f->lock);
-	if (f->owner != was || (GATE_OWNER_KIND(was) == GATE_FLOW_SESSION && now < f->expires)) {
+	if (f->owner == mine) {
+		; /* a packet beside this one was quicker */
+	} else if (f->owner != was || (GATE_OWNER_KIND(was) == GATE_FLOW_SESSION && now < f->expires)) {
 		why = GATE_R_BUSY;
 	} else {
 		ended = GATE_OWNER_KIND(was) == GATE_FLOW_SESSION;

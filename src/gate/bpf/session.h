@@ -262,11 +262,11 @@ static __always_inline int gate_session_new(struct xdp_md *ctx, const struct gat
 	if (!f)
 		return why;
 	bpf_spin_lock(&f->lock);
-	if (f->owner != was) {
+	if (f->owner != was && f->owner != mine) {
 		why = GATE_R_BUSY;
-	} else if (GATE_OWNER_KIND(was) != GATE_FLOW_SESSION || now >= f->expires) {
+	} else if (GATE_OWNER_KIND(f->owner) != GATE_FLOW_SESSION || now >= f->expires) {
 		/* Free, or left over; else a packet beside this one has just made it. */
-		ended = GATE_OWNER_KIND(was) == GATE_FLOW_SESSION;
+		ended = GATE_OWNER_KIND(f->owner) == GATE_FLOW_SESSION;
 		before = f->tenant;
 		f->owner = mine;
 		f->tenant = (__u16)tenant;

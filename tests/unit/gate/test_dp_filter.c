@@ -167,8 +167,8 @@ static void a_flood_is_not_looked_into(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(nobody_is_lost), T(what_is_gone_is_forgotten), T(a_restart_keeps_it),
-					   T(a_flood_is_not_looked_into)};
+	const struct CMUnitTest tests[] = {FX_TEST(nobody_is_lost), FX_TEST(what_is_gone_is_forgotten), FX_TEST(a_restart_keeps_it),
+					   FX_TEST(a_flood_is_not_looked_into)};
 	int rc;
 
 	if (!fx_up()) {
