@@ -52,8 +52,7 @@ static void pins_of(struct gate_bpf *s, struct pin out[static GATE_PINS])
 	const struct pin all[GATE_PINS] = {{s->maps.ports, "ports"},       {s->maps.grants, "grants"},     {s->maps.infos, "infos"},
 					   {s->maps.holes, "holes"},       {s->maps.mappings, "mappings"}, {s->maps.flows, "flows"},
 					   {s->maps.services, "services"}, {s->maps.filter, "filter"},     {s->maps.usage, "usage"},
-					   {s->maps.users, "users"},
-					   {s->maps.counters, "counters"}, {s->maps.meta, "meta"}};
+					   {s->maps.users, "users"},       {s->maps.counters, "counters"}, {s->maps.meta, "meta"}};
 
 	memcpy(out, all, sizeof(all));
 }
@@ -536,8 +535,8 @@ void gate_dp_close(struct gate_dp *dp)
 
 int gate_dp_remove(const struct gate_config *cfg)
 {
-	static const char *const names[] = {"link_outside", "link_inside", "meta",     "ports", "grants", "infos",   "holes",
-					    "mappings",     "flows",       "services", "filter", "usage", "users",  "counters"};
+	static const char *const names[] = {"link_outside", "link_inside", "meta",     "ports",  "grants", "infos", "holes",
+					    "mappings",     "flows",       "services", "filter", "usage",  "users", "counters"};
 	const unsigned links = GATE_SIDES;
 	char path[320];
 	int rc = 0, lock = gate_state_dir(cfg->state);
