@@ -453,9 +453,7 @@ static void replay_on_all_cpus(void **state)
 	}
 	pthread_barrier_destroy(&barrier);
 	assert_int_equal(passed, 300);
-	/* While the first is making the flow's entry, another may find it half made. */
-	assert_int_equal(fx_counter("tag_replay") + fx_counter("busy"), 300 * (THREADS - 1));
-	assert_in_range(fx_counter("busy"), 0, THREADS - 1);
+	assert_int_equal(fx_counter("tag_replay"), 300 * (THREADS - 1)); /* also of those that came while the first was opening the flow */
 }
 
 static void grants_are_quick(void **state)
