@@ -327,7 +327,7 @@ static void tag_it(struct draw *d, const struct gm_hole *h, struct shape *s)
 
 static void udp_to_hole(struct draw *d, const struct gm_hole *h, struct shape *s)
 {
-	s->src = h->bound ? h->bound_ip : h->tag ? DRAW_OF(d, frame_outside_ip) : h->remote_ip;
+	s->src = h->bound ? h->bound_ip : h->remote_ip == 0 ? DRAW_OF(d, frame_outside_ip) : h->remote_ip;
 	s->sport = h->bound ? h->bound_port : h->tag ? DRAW_OF(d, frame_outside_port) : h->remote_port;
 	s->n = draw_one_in(d, 40) ? 1473 + draw_below(d, 40) : draw_length(d);
 	fill(d, s->data, s->n);

@@ -133,10 +133,32 @@ static bool over(const struct gm_hole *h, uint64_t now)
 	return gm_hole_idle(h, now);
 }
 
+/* Whether another one waits for the first packet from the same address to the same service. */
+static bool waits_with(const struct gm_hole *h, const struct gm_hole *o)
+{
+	return o != h && o->waits && o->proto == h->proto && o->inside_ip == h->inside_ip && o->inside_port == h->inside_port &&
+	       o->remote_ip == h->remote_ip;
+}
+
+/* One that comes or goes has those crossed out that wait no more. */
+static unsigned tidy(struct gm_model *m, const struct gm_hole *h)
+{
+	unsigned n = 0;
+
+	for (struct gm_hole *o = m->holes; o != NULL; o = o->next) {
+		if (!waits_with(h, o))
+			continue;
+		o->waits = !o->bound;
+		n += o->waits;
+	}
+	return n;
+}
+
 static void drop_hole(struct gm_model *m, struct gm_hole *gone)
 {
 	struct gm_hole **at;
 
+	tidy(m, gone);
 	for (at = &m->holes; *at != gone; at = &(*at)->next)
 		;
 	*at = gone->next;
@@ -168,7 +190,8 @@ static enum gate_status may_open(const struct gm_model *m, const struct gate_req
 		return GATE_BAD_RECORD;
 	if (first == 0 || first == 127 || first >= 224)
 		return GATE_BAD_RECORD;
-	if (gm_tenant_of(&m->net, inside) != (int)r->tenant || inside == m->net.control_ip || gm_is_public(&m->net, inside))
+	if (gm_tenant_of(&m->net, inside) != (int)r->tenant || inside == m->net.control_ip ||
+	    gm_is_public(&m->net, inside) != m->net.firewall)
 		return GATE_NOT_YOURS;
 	if (!(r->flags & GATE_FLAG_TAG)) {
 		const uint32_t remote = ip4(&r->remote) >> 24;
@@ -200,6 +223,12 @@ static struct gm_user *user_of(struct gm_model *m, const struct gate_request *r)
 	return u;
 }
 
+/* A tagged hole that anybody may use is alone: no stranger's packet is held against key after key. */
+static unsigned places(const struct gm_hole *h)
+{
+	return h->remote_ip == 0 ? 1 : 8;
+}
+
 static const char *opened(struct gm_model *m, const struct gate_request *r, const struct gate_reply *said, uint64_t now)
 {
 	const enum gate_status want = may_open(m, r);
@@ -213,7 +242,7 @@ static const char *opened(struct gm_model *m, const struct gate_request *r, cons
 		living += h->tenant == r->tenant && !over(h, now);
 	if (living >= m->net.tenant[r->tenant].quota)
 		return said->status == GATE_QUOTA ? NULL : "more holes than the tenant may have";
-	if (said->status != GATE_OK)
+	if (said->status != GATE_OK && !m->net.firewall)
 		return "OPEN refused";
 	h = gm_alloc(sizeof(*h));
 	h->id = said->hole;
@@ -223,7 +252,7 @@ static const char *opened(struct gm_model *m, const struct gate_request *r, cons
 	memcpy(h->key, r->key, sizeof(h->key));
 	h->inside_ip = ip4(&r->inside);
 	h->inside_port = r->inside.port;
-	h->remote_ip = h->tag ? 0 : ip4(&r->remote);
+	h->remote_ip = h->tag && !m->net.firewall ? 0 : ip4(&r->remote); /* a firewall finds the hole by it */
 	h->remote_port = h->tag ? 0 : r->remote.port;
 	h->public_ip = ip4(&said->public);
 	h->public_port = said->public.port;
@@ -234,8 +263,18 @@ static const char *opened(struct gm_model *m, const struct gate_request *r, cons
 	h->byte_cost = r->bytes_per_s != 0 ? GM_S * 65536 / r->bytes_per_s : 0;
 	h->packet_cost = r->packets_per_s != 0 ? GM_S / r->packets_per_s : 0;
 	h->syn_cost = GM_S / (r->syn_rate != 0 ? r->syn_rate : 5);
-	if (gm_taken(m, h->proto, h->public_ip, h->public_port, NULL, now) || !gm_is_public(&m->net, h->public_ip) ||
-	    h->public_port < m->net.port_low || h->public_port > m->net.port_high || h->id == 0 || gm_hole_of(m, h->id) != NULL) {
+	if (m->net.firewall) {
+		if (tidy(m, h) == places(h)) {
+			hole_free(h);
+			return said->status == GATE_NO_PORT ? NULL : "more wait for one address than may";
+		}
+		if (said->status != GATE_OK || h->public_ip != h->inside_ip || h->public_port != h->inside_port) {
+			hole_free(h);
+			return "OPEN refused, or translated";
+		}
+		h->waits = true;
+	} else if (gm_taken(m, h->proto, h->public_ip, h->public_port, NULL, now) || !gm_is_public(&m->net, h->public_ip) ||
+		   h->public_port < m->net.port_low || h->public_port > m->net.port_high || h->id == 0 || gm_hole_of(m, h->id) != NULL) {
 		hole_free(h);
 		return "the public end or the number of a hole cannot be";
 	}

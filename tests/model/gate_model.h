@@ -20,8 +20,10 @@ enum gm_verdict { GM_DROP, GM_HOST, GM_OUT, GM_BACK /* dropped, and its sender t
 /** What the gate is set up for. */
 struct gm_net {
 	uint8_t mac[2][6];
+	bool firewall; /* nothing is translated: public_ip are the addresses inside that are protected */
 	uint32_t public_ip[4];
 	unsigned npublic;
+	uint32_t self_ip[2]; /* what the gate signs its own messages with; outside behind a NAT: the address that was meant */
 	uint16_t port_low, port_high;
 	uint32_t control_ip;
 	uint16_t control_port;
@@ -92,6 +94,7 @@ struct gm_hole {
 	uint32_t inside_ip, remote_ip, public_ip;
 	uint16_t inside_port, remote_port, public_port;
 	uint64_t expires, connect_by, idle, opened;
+	bool waits;                                /* firewall: it is on the list of those that wait for a first packet */
 	uint64_t byte_cost, packet_cost, syn_cost; /* the first in ns / 65536 */
 
 	bool bound;

@@ -20,6 +20,20 @@ static bool error_in(struct gm_way *w, const struct gm_quote *q)
 
 	if (!gm_is_public(&w->m->net, q->src) || q->src != w->p->dst)
 		return false;
+	if (w->m->net.firewall) {
+		const struct gm_claim *c = gm_claim_find(w->m, q->proto, q->src, q->sport, q->dst, q->proto == 1 ? 0 : q->dport);
+		const struct gm_hole *h;
+
+		if (c == NULL || !gm_claim_lives(w->m, c, w->now))
+			return false;
+		w->ip = q->src;
+		w->port = q->sport;
+		h = c->hole != 0 ? gm_hole_of(w->m, c->hole) : NULL;
+		if (h != NULL)
+			return h->bound && (q->proto != 6 || in_flight(&h->tcp, q->seq));
+		s = gm_session_find(w->m, q->proto, q->src, q->sport, q->dst, q->proto == 1 ? 0 : q->dport);
+		return s != NULL && (q->proto != 6 || in_flight(&s->tcp, q->seq));
+	}
 	for (const struct gm_hole *h = w->m->holes; h != NULL; h = h->next) {
 		if (h->proto != q->proto || h->public_ip != q->src || h->public_port != q->sport)
 			continue;
@@ -85,11 +99,77 @@ static const char *error(struct gm_way *w, enum gm_side side, const uint8_t *fra
 	return why;
 }
 
+/* Whether a waiting hole takes this first packet before others that wait as it does. */
+static bool fits(const struct gm_way *w, const struct gm_hole *h, const uint8_t *frame)
+{
+	const struct gm_packet *p = w->p;
+	uint64_t counter;
+
+	if (h->bound || w->now >= h->expires)
+		return false;
+	if (p->proto == 6)
+		return w->now < h->connect_by && !h->handshake[0].used; /* each connection shall find a hole of its own */
+	return h->tag ? gm_tag_valid(h->key, frame + p->payload, p->npayload, &counter) : h->remote_port == p->sport;
+}
+
+/* The hole that waits for what comes from `remote` (0: from anywhere): the oldest that fits, or else the oldest of all. */
+static struct gm_hole *waiting(const struct gm_way *w, uint32_t remote, const uint8_t *frame)
+{
+	const struct gm_packet *p = w->p;
+	struct gm_hole *oldest = NULL, *fit = NULL;
+
+	for (struct gm_hole *h = w->m->holes; h != NULL; h = h->next) { /* the newest comes first */
+		if (!h->waits || h->proto != p->proto || h->inside_ip != p->dst || h->inside_port != p->dport || h->remote_ip != remote)
+			continue;
+		oldest = h;
+		if (fits(w, h, frame))
+			fit = h;
+	}
+	return fit != NULL ? fit : oldest;
+}
+
+/* Where nothing is translated: the flow's own five-tuple, or a first packet. \return false: neither. */
+static bool untranslated(const struct gm_way *w, const uint8_t *frame, struct gm_hole **h)
+{
+	const struct gm_packet *p = w->p;
+	const struct gm_claim *c = gm_claim_find(w->m, p->proto, p->dst, p->dport, p->src, p->proto == 1 ? 0 : p->sport);
+
+	*h = NULL;
+	if (c != NULL && gm_claim_lives(w->m, c, w->now)) {
+		*h = c->hole != 0 ? gm_hole_of(w->m, c->hole) : NULL;
+		return true;
+	}
+	if (p->proto == 1 || (p->proto == 6 && (!p->syn || p->ack)))
+		return false;
+	*h = waiting(w, p->src, frame);
+	if (*h == NULL && p->proto == 17)
+		*h = waiting(w, 0, frame);
+	return *h != NULL;
+}
+
+/* Behind a NAT: whose public port it is. \return false: nobody's. */
+static bool translated(const struct gm_way *w, struct gm_hole **h, struct gm_answer *a)
+{
+	const struct gm_packet *p = w->p;
+	const struct gm_mapping *o, *map = NULL;
+
+	for (*h = w->m->holes; *h != NULL; *h = (*h)->next)
+		if ((*h)->proto == p->proto && (*h)->public_ip == p->dst && (*h)->public_port == p->dport)
+			return true;
+	/* One that is over may stand beside the one that has its port now. */
+	for (o = w->m->mappings; o != NULL && !(map != NULL && w->now < map->expires); o = o->next)
+		if (o->proto == p->proto && o->public_ip == p->dst && o->public_port == p->dport)
+			map = o;
+	if (map != NULL && w->now < map->expires)
+		return true;
+	a->also = map != NULL && p->ttl <= 1 ? "ttl" : ""; /* who still holds the port is not seen from outside */
+	return false;
+}
+
 static const char *from_outside(struct gm_way *w, const uint8_t *frame, size_t n, struct gm_answer *a)
 {
 	const struct gm_packet *p = w->p;
 	struct gm_hole *h;
-	const struct gm_mapping *o, *map = NULL;
 	const char *why;
 
 	if (!gm_is_public(&w->m->net, p->dst))
@@ -98,17 +178,8 @@ static const char *from_outside(struct gm_way *w, const uint8_t *frame, size_t n
 		return error(w, GM_OUTSIDE, frame, n, a);
 	if (p->proto == 1 && p->icmp_type != 0)
 		return "icmp";
-	for (h = w->m->holes; h != NULL; h = h->next)
-		if (h->proto == p->proto && h->public_ip == p->dst && h->public_port == p->dport)
-			break;
-	/* One that is over may stand beside the one that has its port now. */
-	for (o = w->m->mappings; o != NULL && !(map != NULL && w->now < map->expires); o = o->next)
-		if (o->proto == p->proto && o->public_ip == p->dst && o->public_port == p->dport)
-			map = o;
-	if (h == NULL && (map == NULL || w->now >= map->expires)) {
-		a->also = map != NULL && p->ttl <= 1 ? "ttl" : ""; /* who still holds the port is not seen from outside */
-		return "closed";
-	}
+	if (w->m->net.firewall ? !untranslated(w, frame, &h) : !translated(w, &h, a))
+		return w->m->net.firewall && p->ttl <= 1 ? "ttl" : "closed";
 	if (p->ttl <= 1)
 		return "ttl";
 	a->passed = h != NULL ? "hole_in" : "session_in";
@@ -178,6 +249,8 @@ static const char *from_inside(struct gm_way *w, const uint8_t *frame, size_t n,
 		return "tcp";
 	if (p->dst >> 24 == 0 || p->dst >> 24 == 127 || p->dst >> 24 >= 224)
 		return "nowhere";
+	if (w->m->net.firewall && !gm_is_public(&w->m->net, p->src)) /* no answer would come through */
+		return "not public";
 	why = gm_route(&w->m->net, GM_INSIDE, p->dst, p->len, a);
 	if (why == NULL)
 		why = gm_session_new(w, sent, nsent);
@@ -192,7 +265,7 @@ static bool told(const struct gm_way *w, enum gm_side side, const uint8_t *frame
 {
 	const struct gm_net *net = &w->m->net;
 	const struct gm_packet *p = w->p;
-	const uint32_t from = side == GM_OUTSIDE ? p->dst : net->control_ip;
+	const uint32_t from = side == GM_OUTSIDE && !net->firewall ? p->dst : net->self_ip[side];
 
 	/* RFC 1122 3.2.2: not about errors, not about what went to many. */
 	if ((p->proto == 1 && p->icmp_type != 0 && p->icmp_type != 8) || p->dst >> 24 >= 224)

@@ -119,13 +119,18 @@ static struct gm_mapping *drawn(struct gm_way *w, const uint8_t *sent, size_t ns
 		m->broken = "a mapping that lives was left for another";
 		return NULL;
 	}
-	if (!gm_is_public(&m->net, ip) || (p->proto != 1 && (port < m->net.port_low || port > m->net.port_high)) ||
-	    gm_taken(m, p->proto, ip, port, map, w->now)) {
+	if (m->net.firewall) { /* an end is its own mapping */
+		if (ip != p->src || port != p->sport) {
+			m->broken = "a firewall has translated";
+			return NULL;
+		}
+	} else if (!gm_is_public(&m->net, ip) || (p->proto != 1 && (port < m->net.port_low || port > m->net.port_high)) ||
+		   gm_taken(m, p->proto, ip, port, map, w->now)) {
 		m->broken = "the public end of a new mapping cannot be";
 		return NULL;
 	}
 	/* RFC 4787 REQ-2: one public address for all that an inside address sends. */
-	for (const struct gm_mapping *o = m->mappings; o != NULL; o = o->next) {
+	for (const struct gm_mapping *o = m->mappings; o != NULL && !m->net.firewall; o = o->next) {
 		if (o->inside_ip == p->src && o->public_ip != ip) {
 			m->broken = "an inside address has two public ones";
 			return NULL;

@@ -24,12 +24,13 @@ struct walker {
 	unsigned nopeners;
 };
 
-static const struct gm_net net = {
+static struct gm_net net = {
 	.mac = {{2, 0, 0, 0, 3, 2}, {2, 0, 0, 0, 0x64, 1}},
 	.public_ip = {0xc6120302, 0xc6120303},
 	.npublic = 2,
 	.port_low = 1024,
 	.port_high = 65535,
+	.self_ip = {0xc6120302, 0xc6126401},
 	.control_ip = 0xc6126401,
 	.control_port = 7443,
 	.lan = 0xc6126400,
@@ -45,6 +46,15 @@ static const struct gm_net net = {
 	.tenant = {{0xc6126400, 25, 8}, {0xc6126480, 26, 8}},
 	.ntenants = 2,
 };
+
+void walk_firewall(void)
+{
+	static const uint32_t protected[] = {0xc6126402, 0xc6126482, 0xc6126403};
+
+	net.firewall = true;
+	net.npublic = sizeof(protected) / sizeof(protected[0]);
+	memcpy(net.public_ip, protected, sizeof(protected));
+}
 
 const struct gm_net *walk_net(void)
 {
@@ -180,6 +190,8 @@ static void draw_open(struct walker *w, struct gate_request *r)
 	} else if (draw_below(d, 3) != 0) {
 		memset(&r->remote, 0, sizeof(r->remote));
 		r->flags = GATE_FLAG_TAG;
+		if (net.firewall && draw_one_in(d, 2)) /* who will come is known: that finds the hole */
+			addr4(&r->remote, DRAW_OF(d, frame_outside_ip), 0);
 		for (unsigned i = 0; i < 16; i++)
 			r->key[i] = (uint8_t)(i == 0 ? 1 : draw_below(d, 256));
 	} else {

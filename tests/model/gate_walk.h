@@ -36,6 +36,9 @@ struct walk_subject {
 void walk_config(struct gate_config *cfg);
 const struct gm_net *walk_net(void);
 
+/** From here on nothing is translated: some of the addresses inside are protected. Before anything else. */
+void walk_firewall(void);
+
 /** Walks until `packets` frames have been run. On a difference: prints the seed and the fewest steps that still lead there, writes all of
  * them to a file, and \return false. seed: WALNUT_PROPERTY_SEED if set; packets: WALNUT_PROPERTY_PACKETS if set. */
 bool walk(const struct walk_subject *s, uint64_t packets, uint64_t seed);
