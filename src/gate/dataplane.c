@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "gate/bpf/sample.h"
 #include "gate/path.h"
+#include "gate/routes.h"
 #include "gate/users.h"
 
 #include "gate.skel.h"
@@ -256,6 +258,8 @@ static int view_all(struct gate_dp *dp)
 		rc = view(dp->skel->maps.filter, sizeof(uint64_t), &dp->filter.view);
 	if (rc == 0)
 		rc = view(dp->skel->maps.anyone, sizeof(uint64_t), &dp->filter.anyone_view);
+	if (rc == 0)
+		rc = view(dp->skel->maps.hops, sizeof(struct gate_hop_tables), &dp->hops_view);
 	if (rc != 0) {
 		wn_err("mapping the tables: %s", strerror(-rc));
 		return rc;
@@ -441,6 +445,21 @@ static int begin(struct gate_dp *dp, const struct gate_meta *old)
 	return 0;
 }
 
+static int listen_to_kernel(struct gate_dp *dp)
+{
+	struct epoll_event any = {.events = EPOLLIN};
+	int rc = 0;
+
+	dp->events = ring_buffer__new(bpf_map__fd(dp->skel->maps.events), on_event, dp, NULL);
+	dp->wake = epoll_create1(EPOLL_CLOEXEC);
+	if (dp->events == NULL || dp->wake < 0 || epoll_ctl(dp->wake, EPOLL_CTL_ADD, ring_buffer__epoll_fd(dp->events), &any) < 0 ||
+	    epoll_ctl(dp->wake, EPOLL_CTL_ADD, gate_routes_fd(dp->routes), &any) < 0) {
+		rc = -errno;
+		wn_err("event buffer: %s", strerror(-rc));
+	}
+	return rc;
+}
+
 int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 {
 	uint8_t mac[GATE_SIDES][8] = {{0}};
@@ -456,7 +475,7 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 	if (dp == NULL)
 		return -ENOMEM;
 	dp->cfg = *cfg;
-	dp->lock = -1;
+	dp->lock = dp->wake = -1;
 	libbpf_set_print(on_loader);
 	rc = check_config(cfg);
 	if (rc == 0)
@@ -480,6 +499,8 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 	if (rc == 0)
 		rc = gate_neighbours_new(dp->ifindex, &dp->neighbours);
 	if (rc == 0)
+		rc = gate_routes_new(dp->ifindex, dp->hops_view.p, &dp->routes);
+	if (rc == 0)
 		rc = place_tenants(dp);
 	if (rc == 0)
 		rc = fill_prefixes(dp);
@@ -489,12 +510,9 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 		rc = gate_grants_adopt(dp);
 	if (rc != 0)
 		goto fail;
-	dp->events = ring_buffer__new(bpf_map__fd(dp->skel->maps.events), on_event, dp, NULL);
-	if (dp->events == NULL) {
-		rc = -errno;
-		wn_err("event buffer: %s", strerror(-rc));
+	rc = listen_to_kernel(dp);
+	if (rc != 0)
 		goto fail;
-	}
 	rc = gate_links_attach(dp);
 	if (rc != 0)
 		goto fail;
@@ -514,8 +532,11 @@ void gate_dp_close(struct gate_dp *dp)
 {
 	if (dp == NULL)
 		return;
+	if (dp->wake >= 0)
+		close(dp->wake);
 	ring_buffer__free(dp->events);
 	gate_neighbours_free(dp->neighbours);
+	gate_routes_free(dp->routes);
 	unview(&dp->ports_view);
 	unview(&dp->grants_view);
 	unview(&dp->infos_view);
@@ -523,6 +544,7 @@ void gate_dp_close(struct gate_dp *dp)
 	unview(&dp->meta_view);
 	unview(&dp->filter.view);
 	unview(&dp->filter.anyone_view);
+	unview(&dp->hops_view);
 	gate_bpf__destroy(dp->skel);
 	gate_users_free(dp->users);
 	free(dp->free_index);
@@ -571,12 +593,13 @@ bool gate_dp_draining(const struct gate_dp *dp)
 
 int gate_dp_fd(const struct gate_dp *dp)
 {
-	return ring_buffer__epoll_fd(dp->events);
+	return dp->wake;
 }
 
 void gate_dp_events(struct gate_dp *dp)
 {
 	ring_buffer__consume(dp->events);
+	gate_routes_changed(dp->routes, wn_now_ns());
 }
 
 int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_drop, uint64_t value, void *arg), void *arg)
@@ -605,6 +628,7 @@ int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_dro
 	cb("flows", 0, flows, arg);
 	cb("holes", 0, dp->live, arg);
 	cb("draining", 0, gate_dp_draining(dp), arg);
+	cb("next_hops", 0, gate_routes_known(dp->routes, wn_now_ns()), arg);
 done:
 	free(value);
 	return rc;

@@ -28,7 +28,8 @@ void gate_dp_apply(struct gate_dp *dp, const struct gate_request *r, uint64_t no
 /** Calls cb for every live hole of the tenant (UINT32_MAX: all). Stops when cb returns non-zero. */
 int gate_dp_each(struct gate_dp *dp, uint32_t tenant, uint64_t now_ms, int (*cb)(const struct gate_reply *hole, void *arg), void *arg);
 
-/** Readable when the packet path has something to say (a neighbour to resolve); then call gate_dp_events. */
+/** Readable when the packet path has something to say (a neighbour to resolve), or the kernel (a route has changed); then call
+ * gate_dp_events. */
 int gate_dp_fd(const struct gate_dp *dp);
 void gate_dp_events(struct gate_dp *dp);
 /** Frees what has expired; call about once a second. Bounded work per call. */
@@ -45,5 +46,6 @@ int gate_dp_trace(struct gate_dp *dp, const uint64_t reasons[GATE_REASON_WORDS],
 /** Hands over at most max samples, oldest first. \return 0 or negative errno. */
 int gate_dp_samples(struct gate_dp *dp, unsigned max, void (*cb)(const struct gate_dropped *d, void *arg), void *arg);
 
-/** Reads the counters: name and value, drops first. Names are those of enum gate_reason, then "flows", "holes", "draining". */
+/** Reads the counters: name and value, drops first. Names are those of enum gate_reason, then "flows", "holes", "draining",
+ * "next_hops" (those that the path finds without asking the kernel; 0: it asks for every packet). */
 int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_drop, uint64_t value, void *arg), void *arg);

@@ -112,6 +112,8 @@ size_t gate_metrics_text(const json_t *status, char **out)
 	happened(f, json_object_get(status, "passed"));
 	single(f, "walnut_gate_holes", "gauge", "Holes open.", json_object_get(status, "holes"));
 	single(f, "walnut_gate_flows", "gauge", "Sessions that the inside has opened.", json_object_get(status, "flows"));
+	single(f, "walnut_gate_next_hops", "gauge", "Next hops that need no look-up in the kernel; 0: each packet does.",
+	       json_object_get(status, "next_hops"));
 	single(f, "walnut_gate_draining", "gauge", "1 while no new holes are granted.", json_object_get(status, "draining"));
 	each(f, "walnut_gate_answers_total", "counter", "Answers to agents by status.", "status", json_object_get(status, "answers"));
 	single(f, "walnut_gate_refused_keys_total", "counter", "Handshakes with a key that is no tenant's.",

@@ -64,6 +64,7 @@ static void status_head(const struct gate_operator *o, json_t *a)
 	json_object_set_new(a, "passed", json_object());
 	set_number(a, "holes", 0);
 	set_number(a, "flows", 0);
+	set_number(a, "next_hops", 0);
 }
 
 static void status_link(const struct gate_operator *o, json_t *a)

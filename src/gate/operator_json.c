@@ -268,7 +268,7 @@ json_t *gate_json_dropped(const struct gate_config *cfg, const struct gate_dropp
 
 void gate_json_counter(json_t *status, const struct gate_ipc_counter *c)
 {
-	static const char *const top[] = {"holes", "flows", "mappings"};
+	static const char *const top[] = {"holes", "flows", "mappings", "next_hops"};
 	char name[sizeof(c->name)];
 	json_t *in = json_object_get(status, c->is_drop ? "drops" : "passed");
 

@@ -17,6 +17,7 @@
 
 struct gate_bpf; /* the skeleton */
 struct gate_neighbours;
+struct gate_routes;
 struct gate_users;
 struct gate_trace_want;
 
@@ -43,7 +44,7 @@ struct gate_filter {
 struct gate_dp {
 	struct gate_config cfg;
 	struct gate_bpf *skel;
-	struct gate_view ports_view, grants_view, infos_view, users_view, meta_view;
+	struct gate_view ports_view, grants_view, infos_view, users_view, meta_view, hops_view;
 	struct gate_port *ports;
 	struct gate_grant *grants;
 	struct gate_info *infos;
@@ -56,6 +57,8 @@ struct gate_dp {
 	struct gate_trace_want *trace; /* in the programs' data */
 	struct ring_buffer *events;
 	struct gate_neighbours *neighbours;
+	struct gate_routes *routes;
+	int wake; /* epoll: events, and the routes' */
 	int lock; /* the state directory, flocked: one writer */
 	uint32_t nholes, nports;
 

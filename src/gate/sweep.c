@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "gate/path.h"
+#include "gate/routes.h"
 
 #define BATCH             256
 #define BATCHES_PER_SWEEP 32 /* per table: 8192 entries, so a table of 65,536 takes eight sweeps */
@@ -177,6 +178,7 @@ void gate_dp_sweep(struct gate_dp *dp, uint64_t now_ms)
 
 	gate_dp_clock(dp);
 	explain_again(dp);
+	gate_routes_tick(dp->routes, now);
 	gate_sweep_holes(dp, now_ms, HOLES_PER_SWEEP, READS_PER_SWEEP);
 	gate_sweep_ports(dp, PORTS_PER_SWEEP);
 	if (gate_filter_begin(dp, now_ms))

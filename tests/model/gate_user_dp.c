@@ -8,6 +8,7 @@
 #include <bpf/bpf.h>
 
 #include "gate/path.h"
+#include "gate/routes.h"
 #include "gate/users.h"
 #include "gate_user_map.h"
 
@@ -99,6 +100,13 @@ void gate_neighbour_service(struct gate_neighbours *n, uint32_t ip, uint64_t now
 	(void)n;
 	(void)ip;
 	(void)now_ms;
+}
+
+/* Next hops are looked up as the kernel would. */
+void gate_routes_tick(struct gate_routes *r, uint64_t now_ns)
+{
+	(void)r;
+	(void)now_ns;
 }
 
 bool gate_dp_draining(const struct gate_dp *dp)

@@ -155,6 +155,15 @@ struct {
 	__type(value, __u64);
 } asked SEC(".maps");
 
+/* next hops; only user space writes. Every load has its own: who goes on writing the old one changes nothing */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct gate_hop_tables);
+} hops SEC(".maps");
+
 /* From the kernel's coarse clock to the boot clock: what was slept. User space keeps it up to date. */
 __u64 gate_slept = 0;
 

@@ -34,9 +34,35 @@ static __always_inline void gate_ask_neighbour(__u32 ifindex, __u32 ip, __u64 no
 	bpf_ringbuf_submit(e, 0);
 }
 
-/** to: the side it must leave by. len: the IP length it will have. */
-static __always_inline int gate_find_route(struct xdp_md *ctx, const struct gate_pkt *p, __u32 src, __u32 dst, __u16 len, int to, __u64 now,
-					   struct gate_route *out)
+/** What the table of next hops says. \return 0: nothing certain, ask the kernel. */
+static __always_inline int gate_hop_known(__u32 dst, __u16 len, int to, __u64 now, struct gate_route *out)
+{
+	const __u32 zero = 0;
+	const struct gate_hop_tables *t = bpf_map_lookup_elem(&hops, &zero);
+	const struct gate_hop *h;
+	__u32 generation, i;
+	int known;
+
+	if (!t || now >= GATE_READ(t->valid_until))
+		return 0;
+	generation = GATE_READ(t->generation);
+	h = t->table[generation & 1][to].host[GATE_HOP_HASH(dst)];
+	for (i = 0; i < GATE_HOP_WAYS && h->prefix != dst; i++)
+		h++;
+	if (i == GATE_HOP_WAYS) {
+		h = t->table[generation & 1][to].prefix;
+		for (i = 0; i < GATE_HOP_PREFIXES && (dst & h->mask) != h->prefix; i++)
+			h++;
+	}
+	known = h->kind == GATE_HOP_NEXT && len <= h->mtu;
+	__builtin_memcpy(out->dmac, h->dmac, 6);
+	__builtin_memcpy(out->smac, h->smac, 6);
+	/* Another one now: this one may have been written to meanwhile. */
+	return known && GATE_READ(t->generation) == generation;
+}
+
+static __always_inline int gate_ask_route(struct xdp_md *ctx, const struct gate_pkt *p, __u32 src, __u32 dst, __u16 len, int to, __u64 now,
+					  struct gate_route *out)
 {
 	/* The kernel refuses to look up for an input device that does not forward, and none of ours does: the loopback device stands in. */
 	struct bpf_fib_lookup fib = {
@@ -69,6 +95,13 @@ static __always_inline int gate_find_route(struct xdp_md *ctx, const struct gate
 	__builtin_memcpy(out->dmac, fib.dmac, 6);
 	__builtin_memcpy(out->smac, fib.smac, 6);
 	return 0;
+}
+
+/** to: the side it must leave by. len: the IP length it will have. */
+static __always_inline int gate_find_route(struct xdp_md *ctx, const struct gate_pkt *p, __u32 src, __u32 dst, __u16 len, int to, __u64 now,
+					   struct gate_route *out)
+{
+	return gate_hop_known(dst, len, to, now, out) ? 0 : gate_ask_route(ctx, p, src, dst, len, to, now, out);
 }
 
 /** How the packet changes: the end on our side (source when it leaves, destination when it comes in) gets another address and port. */

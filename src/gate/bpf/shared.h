@@ -366,6 +366,34 @@ struct gate_meta {
 /** Places in `budgets`, each a number a CPU; 0: nothing used. */
 enum gate_budget { GATE_B_ARP = 0, GATE_B_CONTROL, GATE_B_CONTROL_SYN, GATE_B_ICMP, GATE_B_TRACE, GATE_B_EXPLAIN, GATE_BUDGETS };
 
+/* Next hops that user space knows for certain, by the side they leave by. Whatever is not here is asked of the kernel, packet by packet. */
+#define GATE_HOP_PREFIXES    16
+#define GATE_HOP_BUCKET_BITS 7
+#define GATE_HOP_WAYS        2
+#define GATE_HOP_HASH(ip)    ((__u32)((ip)*0x9e3779b1u) >> (32 - GATE_HOP_BUCKET_BITS))
+enum gate_hop_kind { GATE_HOP_ASK = 0, GATE_HOP_NEXT };
+
+struct gate_hop {
+	__u32 prefix, mask;
+	__u8 dmac[6], smac[6];
+	__u16 mtu; /* of the IP packet, host order; what is longer asks */
+	__u8 kind; /* enum gate_hop_kind */
+	__u8 pad;
+};
+
+struct gate_hops {
+	struct gate_hop prefix[GATE_HOP_PREFIXES + 1];                   /* longest first; the last matches everything, and asks */
+	struct gate_hop host[1u << GATE_HOP_BUCKET_BITS][GATE_HOP_WAYS]; /* on the link; these come first. 0.0.0.0: free */
+};
+
+/** The only element of `hops`. */
+struct gate_hop_tables {
+	__u64 valid_until; /* afterwards everything asks: its writer may be gone */
+	__u32 generation;  /* the last bit says which table is in use; raised when the other one has been filled */
+	__u32 pad;
+	struct gate_hops table[2][GATE_SIDES];
+};
+
 enum gate_event_kind { GATE_EVENT_NEIGHBOUR = 1 };
 struct gate_event {
 	__u32 kind;
@@ -394,5 +422,7 @@ _Static_assert(sizeof(struct gate_track) == 48, "track");
 _Static_assert(sizeof(struct gate_flow) == 128, "flow");
 _Static_assert(sizeof(struct gate_mapping) == 24, "mapping");
 _Static_assert(sizeof(struct gate_embryo) == 64, "embryo");
+_Static_assert(sizeof(struct gate_hop) == 24, "hop");
+_Static_assert(sizeof(struct gate_hop_tables) == 16 + 4 * 24 * (17 + 256), "hop tables");
 _Static_assert(sizeof(struct gate_reap) == 8 + 16 * GATE_REAP_MAX, "reap");
 _Static_assert(GATE_REASON_COUNT < 128, "counters");

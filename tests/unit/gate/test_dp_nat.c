@@ -462,6 +462,7 @@ static void next_hops(void **state)
 	opens(p);
 	/* Larger than the way out carries. */
 	assert_int_equal(system("ip link set wan mtu 1000"), 0);
+	gate_dp_events(fx_dp);
 	{
 		static const uint8_t big[1200];
 
@@ -471,6 +472,7 @@ static void next_hops(void **state)
 	}
 	assert_int_equal(system("ip link set wan mtu 1500"), 0);
 	assert_int_equal(system("ip route del default && ip neigh del 198.18.3.77 dev wan"), 0);
+	gate_dp_events(fx_dp);
 	fx_expect_drop(GATE_INSIDE, &p, "no_neighbour");
 	p.dst = FX_CLIENT;
 	fx_expect_drop(GATE_INSIDE, &p, "no_route");
