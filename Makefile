@@ -45,7 +45,7 @@ fuzz: ## every fuzz target for T seconds, then a million random frames through t
 bench-gate: ## the gate's figures beside its peers; writes build/bench/gate.json. QUICK=1: three rounds of the programs alone, no file; ONLY=miss,nat: a part
 	@scripts/deps.sh bench-gate
 	@$(MAKE) --no-print-directory all
-	@ninja --quiet -C $(BUILD) bench/gate/gate-micro bench/gate/gate-flows bench/gate/bare.bpf.o
+	@ninja --quiet -C $(BUILD) bench/gate/gate-micro bench/gate/gate-flows bench/gate/gate-others bench/gate/bare.bpf.o
 	@bench/gate/run --build $(BUILD) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS))
 
 lint: ## compiled by clang too, clang-format, clang-tidy, cppcheck

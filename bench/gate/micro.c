@@ -111,6 +111,7 @@ static void measure(const char *name, struct bpf_program *writer, int target, co
 	uint32_t zero = 0;
 
 	current = name;
+	bench_alive(dp);
 	if (bpf_map_update_elem(bpf_map__fd(bench->maps.jump), &zero, &target, BPF_ANY) != 0)
 		bench_die("jump", errno);
 	record(name, run(bpf_program__fd(writer), frame, n, repeat, live, verdict));

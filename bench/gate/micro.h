@@ -10,6 +10,8 @@
 /** Opens a gate on interfaces wan and lan of this namespace, with room for so many sessions and holes and 1 << shift public addresses. Ends
  * the process when that does not work. */
 struct gate_dp *bench_open(uint32_t flows, uint32_t holes, uint32_t shift, uint8_t mac[GATE_SIDES][8]);
+/** What the daemon does every second for the next hops that the path knows by itself; it ends the process when they are unknown. */
+void bench_alive(struct gate_dp *dp);
 /** Loads sessions first to last, TCP, established, as if the inside had opened them just now. */
 void bench_sessions(struct gate_dp *dp, uint32_t first, uint32_t last, uint32_t mappings, uint32_t shift);
 /** A hole with every limit set, high. key NULL: TCP, bound to the remote of flow 0 with its numbers. \return its public port. */

@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "gate/routes.h"
 #include "micro.h"
 
 #define CHUNK 4096
@@ -59,6 +61,18 @@ struct gate_dp *bench_open(uint32_t flows, uint32_t holes, uint32_t shift, uint8
 	if (rc != 0)
 		bench_die("the packet path", -rc);
 	return dp;
+}
+
+void bench_alive(struct gate_dp *dp)
+{
+	gate_routes_tick(dp->routes, wn_now_ns());
+	gate_dp_events(dp);
+	for (int i = 0; i < 1000 && gate_routes_known(dp->routes, wn_now_ns()) == 0; i++) {
+		usleep(1000);
+		gate_dp_events(dp);
+	}
+	if (gate_routes_known(dp->routes, wn_now_ns()) == 0)
+		bench_die("next hops", ETIMEDOUT);
 }
 
 static void tracked(struct gate_track *t)
