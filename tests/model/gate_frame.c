@@ -475,8 +475,9 @@ static void from_anybody_outside(struct draw *d, const struct gm_net *net, struc
 }
 
 /* An error about something that left, from a router on the way, or from a liar. */
-static enum gm_side icmp_error(struct draw *d, const struct frames_left *left, struct shape *s)
+static enum gm_side icmp_error(struct draw *d, const struct gm_net *net, const struct frames_left *left, struct shape *s)
 {
+	const size_t header = net->six ? 40 : 20, from = net->six ? 20 : 12, to = net->six ? 36 : 16;
 	static const uint8_t types[] = {3, 3, 3, 11, 11, 12, 4, 5};
 	const enum gm_side side = draw_below(d, 3) != 0 ? GM_OUTSIDE : GM_INSIDE;
 	const unsigned have = left->n[side] < FRAME_KEPT ? left->n[side] : FRAME_KEPT;
@@ -488,16 +489,16 @@ static enum gm_side icmp_error(struct draw *d, const struct frames_left *left, s
 	s->icmp_code = (uint8_t)draw_below(d, 5);
 	if (most > 576)
 		most = 576;
-	s->n = draw_one_in(d, 3) && most > 28 ? 28 + draw_below(d, (uint32_t)most - 27) : most;
+	s->n = draw_one_in(d, 3) && most > header + 8 ? header + 8 + draw_below(d, (uint32_t)(most - header) - 7) : most;
 	memcpy(s->data, f->p + 14, s->n);
 	s->src = side == GM_OUTSIDE ? IP(198, 18, 9, 9) : DRAW_OF(d, frame_inside_ip);
-	if (side == GM_INSIDE && draw_below(d, 3) != 0 && s->n >= 20)
-		s->src = IP(s->data[16], s->data[17], s->data[18], s->data[19]);
-	s->dst = s->n >= 16 ? IP(s->data[12], s->data[13], s->data[14], s->data[15]) : 0;
+	if (side == GM_INSIDE && draw_below(d, 3) != 0 && s->n >= header)
+		s->src = IP(s->data[to], s->data[to + 1], s->data[to + 2], s->data[to + 3]);
+	s->dst = s->n >= header ? IP(s->data[from], s->data[from + 1], s->data[from + 2], s->data[from + 3]) : 0;
 	if (draw_one_in(d, 12))
 		s->dst = DRAW_OF(d, frame_outside_ip);
 	if (draw_one_in(d, 4) && s->n > 0)
-		s->data[draw_below(d, s->n < 40 ? (uint32_t)s->n : 40)] ^= (uint8_t)(1u << draw_below(d, 8));
+		s->data[draw_below(d, s->n < header + 20 ? (uint32_t)s->n : (uint32_t)header + 20)] ^= (uint8_t)(1u << draw_below(d, 8));
 	return side;
 }
 
@@ -576,7 +577,7 @@ enum gm_side frame_draw(struct draw *d, const struct gm_model *m, const struct f
 		side = GM_INSIDE;
 		from_anybody_inside(d, &m->net, &s);
 	} else if (kind < 30) {
-		side = icmp_error(d, left, &s);
+		side = icmp_error(d, &m->net, left, &s);
 	} else if (d->bytes != NULL && kind == 31) {
 		side = draw_one_in(d, 2) ? GM_INSIDE : GM_OUTSIDE;
 		raw(d, &m->net, side, f);

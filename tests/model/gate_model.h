@@ -20,6 +20,7 @@ enum gm_verdict { GM_DROP, GM_HOST, GM_OUT, GM_BACK /* dropped, and its sender t
 /** What the gate is set up for. */
 struct gm_net {
 	uint8_t mac[2][6];
+	bool six;      /* IPv6: addresses are called by 32 bits, see gm_address6 */
 	bool firewall; /* nothing is translated: public_ip are the addresses inside that are protected */
 	uint32_t public_ip[4];
 	unsigned npublic;
@@ -144,5 +145,7 @@ void gm_packet(struct gm_model *m, enum gm_side side, const uint8_t *frame, size
 struct gm_hole *gm_hole_of(const struct gm_model *m, uint64_t id);
 /** The public end of an inside end's mapping, if it has one; else *ip and *port stay. */
 void gm_mapped(const struct gm_model *m, uint8_t proto, uint32_t inside_ip, uint16_t inside_port, uint32_t *ip, uint16_t *port);
+/** The IPv6 address that goes by a name. */
+void gm_address6(uint32_t name, uint8_t ip[16]);
 /** The class of a drop counter's name. */
 const char *gm_class(const char *reason);

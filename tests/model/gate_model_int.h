@@ -14,8 +14,8 @@ struct gm_packet {
 	uint32_t len;          /* of the IP packet */
 	uint32_t payload;      /* where the layer-4 payload starts in the frame */
 	uint32_t npayload;
-	uint8_t icmp_type;
-	bool df;
+	uint8_t icmp_type; /* IPv6: ICMP's number for the same, or 255 */
+	bool df, six;
 	/* TCP */
 	bool syn, ack, rst, fin;
 	uint32_t seq, ackno, window, sack;
@@ -32,6 +32,8 @@ struct gm_quote {
 
 /* gate_model_packet.c. Reading: \return NULL, "arp", or the class of the reason. */
 const char *gm_read(const struct gm_net *net, enum gm_side side, const uint8_t *frame, size_t n, struct gm_packet *p);
+/** What both families have: n bytes that stand at `at` in the frame. */
+const char *gm_read_tcp(const uint8_t *l4, uint32_t n, uint32_t at, struct gm_packet *p);
 bool gm_read_quote(const uint8_t *frame, const struct gm_packet *p, struct gm_quote *q);
 /** The frame with another end of ours, one hop less, and n of the payload's bytes kept (strip) in the place of all. */
 void gm_rewrite(const struct gm_packet *p, const uint8_t *frame, size_t n, bool inbound, uint32_t ip, uint16_t port, bool strip,
@@ -43,6 +45,11 @@ const char *gm_route(const struct gm_net *net, enum gm_side from, uint32_t dst, 
 /** The gate's own message about the frame to who sent it. what: type, code, and the word after the checksum. */
 void gm_tell(const struct gm_packet *p, const uint8_t *frame, uint32_t from, uint8_t type, uint8_t code, uint32_t word,
 	     struct gm_answer *a);
+/* gate_model_packet6.c: the same of IPv6, where gm_read may say "nd" */
+const char *gm_read6(const struct gm_net *net, enum gm_side side, const uint8_t *frame, size_t n, struct gm_packet *p);
+bool gm_read_quote6(const uint8_t *frame, const struct gm_packet *p, struct gm_quote *q);
+void gm_forward6(const struct gm_packet *p, const uint8_t *frame, size_t n, bool strip, uint32_t keep, struct gm_answer *a);
+void gm_tell6(const struct gm_packet *p, const uint8_t *frame, uint32_t from, uint8_t type, uint32_t word, struct gm_answer *a);
 bool gm_tag_valid(const uint8_t key[16], const uint8_t *data, uint32_t n, uint64_t *counter);
 
 /* gate_model_tcp.c. side: who sends. \return whether it passes; if not, nothing has changed. */

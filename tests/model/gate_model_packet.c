@@ -85,7 +85,7 @@ static void read_options(const uint8_t *o, uint32_t n, struct gm_packet *p)
 	}
 }
 
-static const char *read_tcp(const uint8_t *l4, uint32_t n, struct gm_packet *p)
+const char *gm_read_tcp(const uint8_t *l4, uint32_t n, uint32_t at, struct gm_packet *p)
 {
 	uint32_t header;
 	uint8_t f;
@@ -110,7 +110,7 @@ static const char *read_tcp(const uint8_t *l4, uint32_t n, struct gm_packet *p)
 	p->window = get16(l4 + 14);
 	p->sack = p->ackno;
 	read_options(l4 + 20, header - 20, p);
-	p->payload = L4 + header;
+	p->payload = at + header;
 	p->npayload = n - header;
 	return NULL;
 }
@@ -127,6 +127,8 @@ const char *gm_read(const struct gm_net *net, enum gm_side side, const uint8_t *
 	type = get16(frame + 12);
 	if (type == 0x0806)
 		return "arp";
+	if (type == 0x86dd && net->six)
+		return gm_read6(net, side, frame, n, p);
 	if (type != 0x0800 || memcmp(frame, net->mac[side], 6) != 0 || n < L4 || ip[0] != 0x45)
 		return "malformed";
 	p->len = get16(ip + 2);
@@ -142,7 +144,7 @@ const char *gm_read(const struct gm_net *net, enum gm_side side, const uint8_t *
 	rest = p->len - 20;
 	switch (p->proto) {
 	case TCP:
-		bad = read_tcp(l4, rest, p);
+		bad = gm_read_tcp(l4, rest, L4, p);
 		if (bad != NULL)
 			return bad;
 		break;
@@ -173,6 +175,8 @@ bool gm_read_quote(const uint8_t *frame, const struct gm_packet *p, struct gm_qu
 {
 	const uint8_t *ip = frame + QUOTE, *l4 = frame + QUOTE_L4;
 
+	if (p->six)
+		return gm_read_quote6(frame, p, q);
 	memset(q, 0, sizeof(*q));
 	if (p->npayload < 28 || ip[0] != 0x45 || (get16(ip + 6) & 0x1fff) != 0)
 		return false;
@@ -243,6 +247,10 @@ void gm_rewrite(const struct gm_packet *p, const uint8_t *frame, size_t n, bool 
 	uint8_t *o = a->out + L3, *l4 = a->out + L4;
 	uint32_t at = check_at(p->proto), rest = p->len - 20, check = get16(frame + L4 + at), is;
 
+	if (p->six) {
+		gm_forward6(p, frame, n, strip, keep, a);
+		return;
+	}
 	memcpy(a->out, frame, n);
 	a->n = n;
 	if (strip) {
@@ -269,6 +277,10 @@ void gm_rewrite_error(const struct gm_packet *p, const struct gm_quote *q, const
 	const uint32_t field = inbound ? 12 : 16, pfield = q->proto == ICMP ? 4 : inbound ? 0 : 2, at = check_at(q->proto);
 	uint32_t was, is, check;
 
+	if (p->six) {
+		gm_forward6(p, frame, n, false, 0, a);
+		return;
+	}
 	memcpy(o, frame, n);
 	a->n = n;
 	put32(quoted + field, ip);
@@ -322,6 +334,10 @@ void gm_tell(const struct gm_packet *p, const uint8_t *frame, uint32_t from, uin
 {
 	uint8_t *ip = a->out + L3, *icmp = a->out + L4;
 
+	if (p->six) {
+		gm_tell6(p, frame, from, type == 3 ? 2 : 3, word, a);
+		return;
+	}
 	memset(a->out, 0, QUOTE);
 	memcpy(a->out, frame + 6, 6);
 	memcpy(a->out + 6, frame, 6);

@@ -298,6 +298,10 @@ void gm_packet(struct gm_model *m, enum gm_side side, const uint8_t *frame, size
 		a->verdict = GM_HOST;
 		a->passed = "arp";
 		why = NULL;
+	} else if (why != NULL && strcmp(why, "nd") == 0) {
+		a->verdict = GM_HOST;
+		a->passed = "nd";
+		why = NULL;
 	} else if (why == NULL) {
 		why = side == GM_OUTSIDE ? from_outside(&w, frame, n, a) : from_inside(&w, frame, n, sent, nsent, a);
 	}

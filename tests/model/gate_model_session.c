@@ -111,8 +111,8 @@ static struct gm_mapping *drawn(struct gm_way *w, const uint8_t *sent, size_t ns
 		m->broken = "a new session was dropped";
 		return NULL;
 	}
-	ip = be(sent + 26, 4);
-	port = (uint16_t)be(sent + (p->proto == 1 ? 38 : 34), 2);
+	ip = p->six ? p->src : be(sent + 26, 4); /* IPv6 is not translated: every byte of it is compared anyway */
+	port = (uint16_t)(p->six ? p->sport : be(sent + (p->proto == 1 ? 38 : 34), 2));
 	if (map != NULL && map->public_ip == ip && map->public_port == port)
 		return map;
 	if (lives) {

@@ -61,23 +61,31 @@ const struct gm_net *walk_net(void)
 	return &net;
 }
 
-static void addr4(struct wn_addr *a, uint32_t ip, uint16_t port)
+void walk_six(void)
+{
+	walk_firewall();
+	net.six = true;
+}
+
+static void address(struct wn_addr *a, uint32_t ip, uint16_t port)
 {
 	memset(a, 0, sizeof(*a));
 	a->ip[10] = a->ip[11] = 0xff;
 	for (int i = 0; i < 4; i++)
 		a->ip[12 + i] = (uint8_t)(ip >> (24 - 8 * i));
+	if (net.six)
+		gm_address6(ip, a->ip);
 	a->port = port;
 }
 
 void walk_config(struct gate_config *cfg)
 {
 	for (unsigned i = 0; i < net.npublic; i++)
-		addr4(&cfg->public[i], net.public_ip[i], 0);
+		address(&cfg->public[i], net.public_ip[i], 0);
 	cfg->npublic = net.npublic;
 	cfg->port_low = net.port_low;
 	cfg->port_high = net.port_high;
-	addr4(&cfg->control, net.control_ip, net.control_port);
+	address(&cfg->control, net.control_ip, net.control_port);
 	cfg->flows = 4096;
 	cfg->mappings = 4096;
 	cfg->holes = 64;
@@ -85,7 +93,7 @@ void walk_config(struct gate_config *cfg)
 	for (unsigned t = 0; t < net.ntenants; t++) {
 		struct wn_addr a;
 
-		addr4(&a, net.tenant[t].net, 0);
+		address(&a, net.tenant[t].net, 0);
 		memset(&cfg->tenant[t], 0, sizeof(cfg->tenant[t]));
 		snprintf(cfg->tenant[t].name, sizeof(cfg->tenant[t].name), "tenant%u.example", t);
 		memcpy(cfg->tenant[t].prefix[0].ip, a.ip, sizeof(a.ip));
@@ -179,9 +187,9 @@ static void draw_open(struct walker *w, struct gate_request *r)
 		r->user_bytes_per_s = DRAW_OF(d, bytes);
 		r->user_packets_per_s = DRAW_OF(d, packets);
 	}
-	addr4(&r->inside, frame_inside_ip[draw_one_in(d, 12) ? draw_below(d, 7) : r->tenant * 2 + draw_below(d, 2)],
-	      DRAW_OF(d, frame_inside_port));
-	addr4(&r->remote, DRAW_OF(d, frame_outside_ip), 0);
+	address(&r->inside, frame_inside_ip[draw_one_in(d, 12) ? draw_below(d, 7) : r->tenant * 2 + draw_below(d, 2)],
+		DRAW_OF(d, frame_inside_port));
+	address(&r->remote, DRAW_OF(d, frame_outside_ip), 0);
 	if (r->proto == IPPROTO_TCP) {
 		r->connect_s = DRAW_OF(d, connects);
 		r->syn_rate = DRAW_OF(d, syns);
@@ -191,7 +199,7 @@ static void draw_open(struct walker *w, struct gate_request *r)
 		memset(&r->remote, 0, sizeof(r->remote));
 		r->flags = GATE_FLAG_TAG;
 		if (net.firewall && draw_one_in(d, 2)) /* who will come is known: that finds the hole */
-			addr4(&r->remote, DRAW_OF(d, frame_outside_ip), 0);
+			address(&r->remote, DRAW_OF(d, frame_outside_ip), 0);
 		for (unsigned i = 0; i < 16; i++)
 			r->key[i] = (uint8_t)(i == 0 ? 1 : draw_below(d, 256));
 	} else {

@@ -38,6 +38,8 @@ const struct gm_net *walk_net(void);
 
 /** From here on nothing is translated: some of the addresses inside are protected. Before anything else. */
 void walk_firewall(void);
+/** The same with IPv6 frames, as gm_address6 calls the ends. */
+void walk_six(void);
 
 /** Walks until `packets` frames have been run. On a difference: prints the seed and the fewest steps that still lead there, writes all of
  * them to a file, and \return false. seed: WALNUT_PROPERTY_SEED if set; packets: WALNUT_PROPERTY_PACKETS if set. */
