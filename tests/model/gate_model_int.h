@@ -38,6 +38,8 @@ bool gm_read_quote(const uint8_t *frame, const struct gm_packet *p, struct gm_qu
 /** The frame with another end of ours, one hop less, and n of the payload's bytes kept (strip) in the place of all. */
 void gm_rewrite(const struct gm_packet *p, const uint8_t *frame, size_t n, bool inbound, uint32_t ip, uint16_t port, bool strip,
 		uint32_t keep, struct gm_answer *a);
+/** As it is, one hop less. */
+void gm_forward(const struct gm_packet *p, const uint8_t *frame, size_t n, struct gm_answer *a);
 void gm_rewrite_error(const struct gm_packet *p, const struct gm_quote *q, const uint8_t *frame, size_t n, bool inbound, uint32_t ip,
 		      uint16_t port, struct gm_answer *a);
 /** Addresses the frame to the next hop. \return NULL, "big", or "route". */

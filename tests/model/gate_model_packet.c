@@ -269,6 +269,18 @@ void gm_rewrite(const struct gm_packet *p, const uint8_t *frame, size_t n, bool 
 	put16(l4 + at, p->proto == UDP && is == 0 ? 65535 : is);
 }
 
+void gm_forward(const struct gm_packet *p, const uint8_t *frame, size_t n, struct gm_answer *a)
+{
+	if (p->six) {
+		gm_forward6(p, frame, n, false, 0, a);
+		return;
+	}
+	memcpy(a->out, frame, n);
+	a->n = n;
+	a->out[L3 + 8] = (uint8_t)(p->ttl - 1);
+	header_sum(a->out + L3, frame + L3);
+}
+
 /* RFC 5508 REQ-4, REQ-5: inside the error, the packet as its sender knows it; around it, the error's own ends. */
 void gm_rewrite_error(const struct gm_packet *p, const struct gm_quote *q, const uint8_t *frame, size_t n, bool inbound, uint32_t ip,
 		      uint16_t port, struct gm_answer *a)
@@ -277,10 +289,6 @@ void gm_rewrite_error(const struct gm_packet *p, const struct gm_quote *q, const
 	const uint32_t field = inbound ? 12 : 16, pfield = q->proto == ICMP ? 4 : inbound ? 0 : 2, at = check_at(q->proto);
 	uint32_t was, is, check;
 
-	if (p->six) {
-		gm_forward6(p, frame, n, false, 0, a);
-		return;
-	}
 	memcpy(o, frame, n);
 	a->n = n;
 	put32(quoted + field, ip);

@@ -93,14 +93,17 @@ static const char *error(struct gm_way *w, enum gm_side side, const uint8_t *fra
 		return "spoofed";
 	if (!(side == GM_OUTSIDE ? error_in(w, &q) : error_out(w, &q)))
 		return "icmp";
-	gm_rewrite_error(w->p, &q, frame, n, side == GM_OUTSIDE, w->ip, w->port, a);
+	if (w->m->net.firewall)
+		gm_forward(w->p, frame, n, a);
+	else
+		gm_rewrite_error(w->p, &q, frame, n, side == GM_OUTSIDE, w->ip, w->port, a);
 	why = gm_route(&w->m->net, side, side == GM_OUTSIDE ? w->ip : w->p->dst, w->p->len, a);
 	a->passed = "icmp_error";
 	return why;
 }
 
 /* Whether a waiting hole takes this first packet before others that wait as it does. */
-static bool fits(const struct gm_way *w, const struct gm_hole *h, const uint8_t *frame)
+static bool fits(const struct gm_way *w, const struct gm_hole *h, const uint8_t *frame, bool second)
 {
 	const struct gm_packet *p = w->p;
 	uint64_t counter;
@@ -108,28 +111,31 @@ static bool fits(const struct gm_way *w, const struct gm_hole *h, const uint8_t 
 	if (h->bound || w->now >= h->expires)
 		return false;
 	if (p->proto == 6)
-		return w->now < h->connect_by && !h->handshake[0].used; /* each connection shall find a hole of its own */
+		return w->now < h->connect_by && (second || !h->handshake[0].used); /* each connection shall find a hole of its own */
 	return h->tag ? gm_tag_valid(h->key, frame + p->payload, p->npayload, &counter) : h->remote_port == p->sport;
 }
 
-/* The hole that waits for what comes from `remote` (0: from anywhere): the oldest that fits, or else the oldest of all. */
+/* The hole that waits for what comes from `remote` (0: from anywhere): the oldest that fits, or fits if no other does; or else the oldest.
+ */
 static struct gm_hole *waiting(const struct gm_way *w, uint32_t remote, const uint8_t *frame)
 {
 	const struct gm_packet *p = w->p;
-	struct gm_hole *oldest = NULL, *fit = NULL;
+	struct gm_hole *oldest = NULL, *fit = NULL, *second = NULL;
 
 	for (struct gm_hole *h = w->m->holes; h != NULL; h = h->next) { /* the newest comes first */
 		if (!h->waits || h->proto != p->proto || h->inside_ip != p->dst || h->inside_port != p->dport || h->remote_ip != remote)
 			continue;
 		oldest = h;
-		if (fits(w, h, frame))
+		if (fits(w, h, frame, false))
 			fit = h;
+		if (fits(w, h, frame, true))
+			second = h;
 	}
-	return fit != NULL ? fit : oldest;
+	return fit != NULL ? fit : second != NULL ? second : oldest;
 }
 
 /* Where nothing is translated: the flow's own five-tuple, or a first packet. \return false: neither. */
-static bool untranslated(const struct gm_way *w, const uint8_t *frame, struct gm_hole **h)
+static bool untranslated(const struct gm_way *w, const uint8_t *frame, struct gm_hole **h, struct gm_answer *a)
 {
 	const struct gm_packet *p = w->p;
 	const struct gm_claim *c = gm_claim_find(w->m, p->proto, p->dst, p->dport, p->src, p->proto == 1 ? 0 : p->sport);
@@ -139,11 +145,14 @@ static bool untranslated(const struct gm_way *w, const uint8_t *frame, struct gm
 		*h = c->hole != 0 ? gm_hole_of(w->m, c->hole) : NULL;
 		return true;
 	}
-	if (p->proto == 1 || (p->proto == 6 && (!p->syn || p->ack)))
-		return false;
-	*h = waiting(w, p->src, frame);
+	if (p->proto == 17 || (p->proto == 6 && p->syn && !p->ack))
+		*h = waiting(w, p->src, frame);
 	if (*h == NULL && p->proto == 17)
 		*h = waiting(w, 0, frame);
+	if (*h == NULL && c != NULL && c->hole != 0) { /* the hole that was says why not, unless it has been swept */
+		*h = gm_hole_of(w->m, c->hole);
+		a->also = "closed";
+	}
 	return *h != NULL;
 }
 
@@ -178,7 +187,7 @@ static const char *from_outside(struct gm_way *w, const uint8_t *frame, size_t n
 		return error(w, GM_OUTSIDE, frame, n, a);
 	if (p->proto == 1 && p->icmp_type != 0)
 		return "icmp";
-	if (w->m->net.firewall ? !untranslated(w, frame, &h) : !translated(w, &h, a))
+	if (w->m->net.firewall ? !untranslated(w, frame, &h, a) : !translated(w, &h, a))
 		return w->m->net.firewall && p->ttl <= 1 ? "ttl" : "closed";
 	if (p->ttl <= 1)
 		return "ttl";
