@@ -186,7 +186,7 @@ static enum gate_status may_open(const struct gm_model *m, const struct gate_req
 {
 	const uint32_t inside = ip4(&r->inside), first = inside >> 24;
 
-	if (gate_request_check(r) != 0 || r->tenant >= m->net.ntenants || !wn_addr_is4(&r->inside))
+	if (gate_request_check(r) != 0 || r->tenant >= m->net.ntenants || wn_addr_is4(&r->inside) == m->net.six)
 		return GATE_BAD_RECORD;
 	if (first == 0 || first == 127 || first >= 224)
 		return GATE_BAD_RECORD;
@@ -196,7 +196,7 @@ static enum gate_status may_open(const struct gm_model *m, const struct gate_req
 	if (!(r->flags & GATE_FLAG_TAG)) {
 		const uint32_t remote = ip4(&r->remote) >> 24;
 
-		if (!wn_addr_is4(&r->remote) || remote == 0 || remote == 127 || remote >= 224)
+		if (wn_addr_is4(&r->remote) == m->net.six || remote == 0 || remote == 127 || remote >= 224)
 			return GATE_BAD_RECORD;
 	}
 	return GATE_OK;

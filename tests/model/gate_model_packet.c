@@ -321,7 +321,7 @@ const char *gm_route(const struct gm_net *net, enum gm_side from, uint32_t dst, 
 	const bool lan = (dst & 0xffffff00) == net->lan, wan = (dst & 0xffffff00) == net->wan;
 	const uint32_t hop = lan || wan ? dst : net->gateway;
 
-	if (dst == net->control_ip || ((lan || wan) && ((dst & 255) == 0 || (dst & 255) == 255)))
+	if (dst == net->control_ip || (!net->six && (lan || wan) && ((dst & 255) == 0 || (dst & 255) == 255)))
 		return "route";
 	if (len > net->mtu)
 		return "big";

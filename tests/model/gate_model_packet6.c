@@ -26,7 +26,14 @@ static void put16(uint8_t *p, uint32_t v)
 static const uint8_t documentation[12] = {0x20, 0x01, 0x0d, 0xb8}, group[12] = {0xff, 0x02}, nothing[12];
 
 /* The reference has 32 bits for an address: those of 2001:db8::/96 are called by their last ones, ff02:: by those that were multicast in
- * IPv4, and :: by those that were nobody's. */
+ * IPv4, and :: by those that were nobody's. Any other address gets a name that no walk draws, and that says whether it is a host's. */
+#define NO_HOST 0xfff00000u
+#define HOST    0x09f00000u
+#define MET     65536u
+
+static uint8_t met[MET][16];
+static uint32_t nmet;
+
 static const uint8_t *prefix_of(uint32_t name)
 {
 	return name >> 24 >= 224 ? group : name >> 24 == 0 || name >> 24 == 127 ? nothing : documentation;
@@ -34,6 +41,10 @@ static const uint8_t *prefix_of(uint32_t name)
 
 void gm_address6(uint32_t name, uint8_t ip[16])
 {
+	if ((name & 0xfff00000u) == NO_HOST || (name & 0xfff00000u) == HOST) {
+		memcpy(ip, met[(name & 0xfffff) % MET], 16);
+		return;
+	}
 	memcpy(ip, prefix_of(name), 12);
 	put16(ip + 12, name >> 16);
 	put16(ip + 14, name);
@@ -47,21 +58,20 @@ static bool no_host(const uint8_t *ip)
 	return memcmp(ip, nothing, 12) == 0 || memcmp(ip, mapped, 12) == 0 || ip[0] == 0xff || (ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80);
 }
 
-/* Any other address gets a name that no walk draws, and that says whether it is a host's. */
 static uint32_t name_of(const uint8_t *ip)
 {
-	static uint8_t met[65536][16];
-	static uint32_t nmet;
 	const uint32_t name = get32(ip + 12);
 	uint32_t at;
 
-	if (memcmp(ip, prefix_of(name), 12) == 0)
+	if (memcmp(ip, prefix_of(name), 12) == 0 && (name & 0xfff00000u) != NO_HOST && (name & 0xfff00000u) != HOST)
 		return name;
 	for (at = 0; at < nmet && memcmp(met[at], ip, 16) != 0; at++)
 		;
-	if (at == nmet && nmet < sizeof(met) / sizeof(met[0]))
+	if (at == MET)
+		abort();
+	if (at == nmet)
 		memcpy(met[nmet++], ip, 16);
-	return (no_host(ip) ? 0xfff00000u : 0x09ff0000u) + at;
+	return (no_host(ip) ? NO_HOST : HOST) + at;
 }
 
 static uint8_t type_of(uint8_t type)

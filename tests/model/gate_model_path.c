@@ -309,7 +309,7 @@ void gm_packet(struct gm_model *m, enum gm_side side, const uint8_t *frame, size
 		why = NULL;
 	} else if (why != NULL && strcmp(why, "nd") == 0) {
 		a->verdict = GM_HOST;
-		a->passed = "nd";
+		a->passed = "discovery";
 		why = NULL;
 	} else if (why == NULL) {
 		why = side == GM_OUTSIDE ? from_outside(&w, frame, n, a) : from_inside(&w, frame, n, sent, nsent, a);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,41 +78,54 @@ static uint32_t be(const uint8_t *p, unsigned n)
 	return v;
 }
 
-static void print_address(FILE *f, const uint8_t *ip, const uint8_t *port)
+static void print_address(FILE *f, const uint8_t *ip, bool six, const uint8_t *port)
 {
-	fprintf(f, "%u.%u.%u.%u", ip[0], ip[1], ip[2], ip[3]);
+	char text[INET6_ADDRSTRLEN];
+
+	fprintf(f, "%s", inet_ntop(six ? AF_INET6 : AF_INET, ip, text, sizeof(text)));
 	if (port != NULL)
-		fprintf(f, ":%u", be(port, 2));
+		fprintf(f, "%c%u", six ? '#' : ':', be(port, 2));
+}
+
+static void print_request_address(FILE *f, const struct wn_addr *a)
+{
+	print_address(f, wn_addr_is4(a) ? a->ip + 12 : a->ip, !wn_addr_is4(a), NULL);
+	fprintf(f, " port %u", a->port);
 }
 
 /* p: an IP header; what lies within n bytes of it is named. */
 static void print_packet(FILE *f, const uint8_t *p, size_t n)
 {
-	const uint8_t *l4 = p + 20;
+	const bool six = p[0] >> 4 == 6;
+	const size_t header = six ? 40 : 20;
+	const uint8_t *l4 = p + header, proto = n > 9 ? p[six ? 6 : 9] : 0;
+	const bool icmp = proto == (six ? 58 : 1);
 	static const char flags[] = "FSRPA";
 
-	if (n < 28) {
+	if (n < header + 8) {
 		fprintf(f, "cut");
 		return;
 	}
-	fprintf(f, "%s ", p[9] == 6 ? "TCP" : p[9] == 17 ? "UDP" : p[9] == 1 ? "ICMP" : "IP");
-	print_address(f, p + 12, p[9] == 1 ? NULL : l4);
+	fprintf(f, "%s ", proto == 6 ? "TCP" : proto == 17 ? "UDP" : icmp ? "ICMP" : "IP");
+	print_address(f, p + (six ? 8 : 12), six, icmp ? NULL : l4);
 	fprintf(f, " > ");
-	print_address(f, p + 16, p[9] == 1 ? NULL : l4 + 2);
-	fprintf(f, " ttl %u, %u bytes", p[8], be(p + 2, 2));
-	if (p[0] != 0x45 || (be(p + 6, 2) & 0x3fff) != 0)
+	print_address(f, p + (six ? 24 : 16), six, icmp ? NULL : l4 + 2);
+	fprintf(f, " ttl %u, %u bytes", p[six ? 7 : 8], be(p + (six ? 4 : 2), 2));
+	if (!six && (p[0] != 0x45 || (be(p + 6, 2) & 0x3fff) != 0))
 		fprintf(f, ", first byte %02x, fragment field %04x", p[0], be(p + 6, 2));
-	if (p[9] == 6 && n >= 40) {
+	if (proto == 6 && n >= header + 20) {
 		fprintf(f, ", ");
 		for (unsigned i = 0; i < 5; i++)
 			if (l4[13] >> i & 1)
 				fputc(flags[i], f);
 		fprintf(f, " seq %u ack %u window %u header %u", be(l4 + 4, 4), be(l4 + 8, 4), be(l4 + 14, 2), (l4[12] >> 4) * 4u);
-	} else if (p[9] == 1) {
+	} else if (icmp) {
+		const bool error = six ? l4[0] < 128 : l4[0] == 3 || l4[0] == 11 || l4[0] == 12;
+
 		fprintf(f, ", type %u code %u id %u", l4[0], l4[1], be(l4 + 4, 2));
-		if ((l4[0] == 3 || l4[0] == 11 || l4[0] == 12) && n > 28) {
+		if (error && n > header + 8) {
 			fprintf(f, ", about ");
-			print_packet(f, p + 28, n - 28);
+			print_packet(f, l4 + 8, n - header - 8);
 		}
 	}
 }
@@ -137,14 +151,14 @@ static void print_grant(FILE *f, const struct step *st)
 	}
 	fprintf(f, "OPEN %s%s by tenant %u: inside ", q->proto == 6 ? "TCP" : "UDP", (q->flags & GATE_FLAG_TAG) ? " with a tag" : "",
 		q->tenant);
-	print_address(f, q->inside.ip + 12, NULL);
-	fprintf(f, ":%u, remote ", q->inside.port);
-	print_address(f, q->remote.ip + 12, NULL);
+	print_request_address(f, &q->inside);
+	fprintf(f, ", remote ");
+	print_request_address(f, &q->remote);
 	fprintf(f,
-		":%u, lifetime %u s, idle %u s, connect %u s, %u SYN/s, %" PRIu64 " bytes/s, %u packets/s, of %s %" PRIu64
+		", lifetime %u s, idle %u s, connect %u s, %u SYN/s, %" PRIu64 " bytes/s, %u packets/s, of %s %" PRIu64
 		" bytes/s, %u packets/s",
-		q->remote.port, q->lifetime_s, q->idle_s, q->connect_s, q->syn_rate, q->bytes_per_s, q->packets_per_s, q->user,
-		q->user_bytes_per_s, q->user_packets_per_s);
+		q->lifetime_s, q->idle_s, q->connect_s, q->syn_rate, q->bytes_per_s, q->packets_per_s, q->user, q->user_bytes_per_s,
+		q->user_packets_per_s);
 }
 
 void step_print(FILE *f, const struct round *r, size_t at, bool bytes)
@@ -155,7 +169,7 @@ void step_print(FILE *f, const struct round *r, size_t at, bool bytes)
 	switch (st->kind) {
 	case STEP_FRAME:
 		fprintf(f, "from %s: ", st->side == GM_OUTSIDE ? "outside" : "inside");
-		if (st->n >= 14 && be(st->frame + 12, 2) == 0x0800)
+		if (st->n > 14 && (be(st->frame + 12, 2) == 0x0800 || be(st->frame + 12, 2) == 0x86dd))
 			print_packet(f, st->frame + 14, st->n - 14);
 		else
 			fprintf(f, "a frame of type %04x", st->n >= 14 ? be(st->frame + 12, 2) : 0);
