@@ -37,15 +37,28 @@ static bool usable(const struct wn_addr *a)
 	return !sodium_is_zero(a->ip, 15) && a->ip[0] != 0xff && !(a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80);
 }
 
-static struct wn_addr remote_of(const struct policy_question *q)
+static const struct wn_addr *candidate(const struct sdp *offer, enum sdp_candidate_type type, bool is4)
 {
-	if (q->auth_int) {
-		for (unsigned i = 0; i < q->offer->ncand; i++) {
-			if (q->offer->cand[i].type == SDP_SRFLX)
-				return q->offer->cand[i].addr;
-		}
+	for (unsigned i = 0; i < offer->ncand; i++) {
+		if (offer->cand[i].type == type && wn_addr_is4(&offer->cand[i].addr) == is4)
+			return &offer->cand[i].addr;
 	}
-	return q->source;
+	return NULL;
+}
+
+/* Where the client will come from, in the service's family if it has an address there. */
+static struct wn_addr remote_of(const struct policy_question *q, const struct agent_service *s)
+{
+	const bool is4 = wn_addr_is4(&s->inside);
+	const struct wn_addr *a = NULL;
+
+	if (q->auth_int) {
+		a = candidate(q->offer, SDP_SRFLX, is4);
+		/* Its signalling went over IPv4, so that nobody could tell it its IPv6 address: there its own is the one. */
+		if (a == NULL && !is4 && wn_addr_is4(&q->source))
+			a = candidate(q->offer, SDP_HOST, is4);
+	}
+	return a != NULL ? *a : q->source;
 }
 
 enum policy_verdict policy_decide(const struct agent_config *c, const struct policy_question *q, struct policy_answer *out)
@@ -68,7 +81,7 @@ enum policy_verdict policy_decide(const struct agent_config *c, const struct pol
 	out->service = s;
 	out->tag = s->proto == IPPROTO_UDP && q->offer->tag;
 	if (s->proto == IPPROTO_TCP || out->tag) {
-		out->remote = remote_of(q);
+		out->remote = remote_of(q, s);
 		out->remote.port = 0;
 	} else {
 		out->remote = q->source;

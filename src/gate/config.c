@@ -31,6 +31,8 @@ struct file_root {
 	struct {
 		char *interface;
 	} inside;
+	char **protected;
+	uint32_t protected_count;
 	char *control, *keys, *socket, *state, *user, *metrics, *mode;
 	uint32_t *flows, *mappings, *holes;
 	struct file_tenant *tenants;
@@ -41,7 +43,8 @@ static const cyaml_schema_value_t text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER,
 
 static const cyaml_schema_field_t outside_fields[] = {
 	CYAML_FIELD_STRING_PTR("interface", CYAML_FLAG_POINTER, struct file_outside, interface, 1, 255),
-	CYAML_FIELD_SEQUENCE("addresses", CYAML_FLAG_POINTER, struct file_outside, addresses, &text, 1, GATE_PUBLIC_MAX),
+	CYAML_FIELD_SEQUENCE("addresses", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_outside, addresses, &text, 1,
+			     GATE_PUBLIC_MAX),
 	CYAML_FIELD_STRING_PTR("ports", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_outside, ports, 1, 255),
 	CYAML_FIELD_END,
 };
@@ -64,6 +67,8 @@ static const cyaml_schema_value_t tenant_entry = {CYAML_VALUE_MAPPING(CYAML_FLAG
 static const cyaml_schema_field_t root_fields[] = {
 	CYAML_FIELD_MAPPING("outside", CYAML_FLAG_DEFAULT, struct file_root, outside, outside_fields),
 	CYAML_FIELD_MAPPING("inside", CYAML_FLAG_DEFAULT, struct file_root, inside, inside_fields),
+	CYAML_FIELD_SEQUENCE("protected", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, protected, &text, 1,
+			     2 * GATE_PUBLIC_MAX),
 	CYAML_FIELD_STRING_PTR("control", CYAML_FLAG_POINTER, struct file_root, control, 1, 255),
 	CYAML_FIELD_STRING_PTR("keys", CYAML_FLAG_POINTER, struct file_root, keys, 1, 255),
 	CYAML_FIELD_STRING_PTR("socket", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, socket, 1, 255),
@@ -142,38 +147,113 @@ static bool unicast4(const struct wn_addr *a)
 	return wn_addr_is4(a) && a->ip[12] != 0 && a->ip[12] != 127 && a->ip[12] < 224;
 }
 
+/* Neither ::/16, which has the unspecified, the loopback and the mapped ones, nor link-local, nor multicast. */
+static bool unicast6(const uint8_t ip[static 16])
+{
+	return (ip[0] != 0 || ip[1] != 0) && ip[0] != 0xff && !(ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80);
+}
+
+static bool unicast(const struct wn_addr *a)
+{
+	return wn_addr_is4(a) ? unicast4(a) : unicast6(a->ip);
+}
+
+static bool is_public(const struct gate_config *c, const struct wn_addr *a)
+{
+	for (unsigned i = 0; i < c->npublic; i++)
+		if (wn_ip_eq(a, &c->public[i]))
+			return true;
+	for (unsigned i = 0; i < c->nprotected6; i++)
+		if (wn_ip_eq(a, &c->protected6[i]))
+			return true;
+	return false;
+}
+
 static int set_outside(struct at *at, const struct file_outside *f, struct gate_config *out)
 {
-	struct wn_addr *a;
+	struct wn_addr a;
 	int rc;
 
 	rc = set_interface(at, "outside.interface", f->interface, out->outside);
 	for (uint32_t i = 0; i < f->addresses_count && rc == 0; i++) {
 		snprintf(at->key, sizeof(at->key), "outside.addresses[%u]", i);
-		a = &out->public[i];
-		if (wn_ip_parse(span_str(f->addresses[i]), a) != 0 || !unicast4(a))
+		if (wn_ip_parse(span_str(f->addresses[i]), &a) != 0 || !unicast4(&a))
 			rc = wn_config_bad(at->file, at->key, "\"%.40s\" is no public IPv4 address; must be one, such as 192.0.2.7",
 					   f->addresses[i]);
-		for (uint32_t k = 0; k < i && rc == 0; k++)
-			if (wn_ip_eq(a, &out->public[k]))
-				rc = wn_config_bad(at->file, at->key, "%s is given twice; keep one", f->addresses[i]);
+		else if (is_public(out, &a))
+			rc = wn_config_bad(at->file, at->key, "%s is given twice; keep one", f->addresses[i]);
+		else
+			out->public[out->npublic++] = a;
 	}
-	out->npublic = f->addresses_count;
+	if (rc == 0 && f->ports != NULL && out->npublic == 0)
+		rc = wn_config_bad(at->file, "outside.ports", "goes with outside.addresses only: protected addresses keep their ports");
 	if (rc == 0)
 		rc = set_ports(at, f->ports, out);
 	return rc;
 }
 
+static int set_protected(struct at *at, const struct file_root *f, struct gate_config *out)
+{
+	const bool translated = out->npublic != 0;
+	struct wn_addr a;
+	unsigned *n;
+
+	for (uint32_t i = 0; i < f->protected_count; i++) {
+		snprintf(at->key, sizeof(at->key), "protected[%u]", i);
+		if (wn_ip_parse(span_str(f->protected[i]), &a) != 0 || !unicast(&a))
+			return wn_config_bad(at->file, at->key,
+					     "\"%.40s\" is no address of a service; must be one, such as 192.0.2.7 or 2001:db8::7",
+					     f->protected[i]);
+		if (wn_addr_is4(&a) && translated)
+			return wn_config_bad(
+				at->file, at->key,
+				"%s is IPv4, which outside.addresses has translated; IPv4 addresses may stand in one of the two",
+				f->protected[i]);
+		if (is_public(out, &a))
+			return wn_config_bad(at->file, at->key, "%s is given twice; keep one", f->protected[i]);
+		n = wn_addr_is4(&a) ? &out->npublic : &out->nprotected6;
+		if (*n == GATE_PUBLIC_MAX)
+			return wn_config_bad(at->file, at->key, "is one too many; may be %d of each family", GATE_PUBLIC_MAX);
+		*(wn_addr_is4(&a) ? &out->public[*n] : &out->protected6[*n]) = a;
+		(*n)++;
+	}
+	out->firewall = !translated && out->npublic != 0;
+	if (out->npublic == 0 && out->nprotected6 == 0)
+		return wn_config_bad(
+			at->file, "outside.addresses",
+			"is missing, and protected too; must be public IPv4 addresses to translate to, or protected the services' own");
+	return 0;
+}
+
+/* Only who may send from a protected address can have a service there. */
+static int check_protected(struct at *at, const struct file_root *f, const struct gate_config *c)
+{
+	struct wn_addr a;
+	bool covered;
+
+	for (uint32_t i = 0; i < f->protected_count; i++) {
+		covered = false;
+		wn_ip_parse(span_str(f->protected[i]), &a);
+		for (unsigned t = 0; t < c->ntenant; t++)
+			for (unsigned k = 0; k < c->tenant[t].nprefix; k++)
+				covered = covered || wn_prefix_has(&c->tenant[t].prefix[k], &a);
+		snprintf(at->key, sizeof(at->key), "protected[%u]", i);
+		if (!covered)
+			return wn_config_bad(at->file, at->key, "%s is in no tenant's prefixes; must be in one", f->protected[i]);
+	}
+	return 0;
+}
+
 static int set_control(struct at *at, const char *value, struct gate_config *out)
 {
-	if (wn_addr_parse(span_str(value), GATE_CONTROL_PORT, &out->control) != 0 || out->control.port == 0 || !unicast4(&out->control))
-		return wn_config_bad(at->file, "control",
-				     "\"%.60s\" is no IPv4 address and port; must be the gate's inside address, such as 192.0.2.1:%d",
-				     value, GATE_CONTROL_PORT);
-	for (unsigned i = 0; i < out->npublic; i++)
-		if (wn_ip_eq(&out->control, &out->public[i]))
-			return wn_config_bad(at->file, "control", "%.60s is one of outside.addresses; must be an address of the inside",
-					     value);
+	if (wn_addr_parse(span_str(value), GATE_CONTROL_PORT, &out->control) != 0 || out->control.port == 0 || !unicast(&out->control))
+		return wn_config_bad(
+			at->file, "control",
+			"\"%.60s\" is no address and port; must be the gate's inside address, such as 192.0.2.1:%d or [2001:db8::1]:%d",
+			value, GATE_CONTROL_PORT, GATE_CONTROL_PORT);
+	if (is_public(out, &out->control))
+		return wn_config_bad(at->file, "control", "%.60s is one of %s; must be an address of the gate's own on the inside", value,
+				     wn_addr_is4(&out->control) && !out->firewall ? "outside.addresses" : "protected");
 	return 0;
 }
 
@@ -222,10 +302,12 @@ static int set_prefix(struct at *at, const char *value, unsigned tenant, unsigne
 	const struct gate_tenant *other;
 
 	snprintf(at->key, sizeof(at->key), "tenants[%u].prefixes[%u]", tenant, index);
-	if (wn_prefix_parse(span_str(value), p) != 0 || p->bits < 96 + 8)
+	/* An IPv4 prefix has 96 bits before its own. */
+	if (wn_prefix_parse(span_str(value), p) != 0 || (strchr(value, ':') == NULL ? p->bits < 96 + 8 : p->bits < 16 || !unicast6(p->ip)))
 		return wn_config_bad(
 			at->file, at->key,
-			"\"%.40s\" is no IPv4 prefix; must be ADDRESS/8 to ADDRESS/32 with zero bits after it, such as 192.0.2.0/24",
+			"\"%.40s\" is no prefix; must be ADDRESS/8 to ADDRESS/32, or IPv6 ADDRESS/16 to ADDRESS/128, with zero "
+			"bits after it, such as 192.0.2.0/24",
 			value);
 	for (unsigned t = 0; t <= tenant; t++) {
 		other = &out->tenant[t];
@@ -235,7 +317,7 @@ static int set_prefix(struct at *at, const char *value, unsigned tenant, unsigne
 						     "%s overlaps prefixes[%u] of tenant \"%s\"; each address must belong to one", value, i,
 						     other->name);
 	}
-	for (unsigned i = 0; i < out->npublic; i++)
+	for (unsigned i = 0; i < out->npublic && !out->firewall; i++)
 		if (wn_prefix_has(p, &out->public[i]))
 			return wn_config_bad(at->file, at->key, "%s holds one of outside.addresses; must be inside addresses only", value);
 	return 0;
@@ -291,6 +373,8 @@ static int take(const char *file, const struct file_root *f, struct gate_config 
 	if (rc == 0 && strcmp(out->inside, out->outside) == 0)
 		rc = wn_config_bad(file, "inside.interface", "\"%s\" is also outside.interface; must be another one", out->inside);
 	if (rc == 0)
+		rc = set_protected(&at, f, out);
+	if (rc == 0)
 		rc = set_control(&at, f->control, out);
 	if (rc == 0)
 		rc = set_text(&at, "keys", f->keys, "", out->keys, sizeof(out->keys));
@@ -318,7 +402,12 @@ static int take(const char *file, const struct file_root *f, struct gate_config 
 	for (uint32_t i = 0; i < f->tenants_count && rc == 0; i++)
 		rc = set_tenant(&at, &f->tenants[i], i, out);
 	out->ntenant = f->tenants_count;
-	return rc;
+	return rc == 0 ? check_protected(&at, f, out) : rc;
+}
+
+bool gate_config_has6(const struct gate_config *cfg)
+{
+	return cfg->nprotected6 != 0 || !wn_addr_is4(&cfg->control);
 }
 
 int gate_config_load(const char *file, struct gate_config *out)

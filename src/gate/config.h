@@ -2,12 +2,13 @@
 /** \file The gate's file (doc/man/walnut-gate.5). */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/addr.h"
 #include "peer/peer.h"
 
-#define GATE_PUBLIC_MAX   16 /* addresses of the pool */
+#define GATE_PUBLIC_MAX   16 /* addresses of the pool; protected addresses of a family */
 #define GATE_TENANTS_MAX  64
 #define GATE_PREFIXES_MAX 8 /* per tenant */
 
@@ -32,9 +33,13 @@ struct gate_tenant {
 
 struct gate_config {
 	char outside[16], inside[16]; /* interface names */
+	/* IPv4: the pool that is translated to, or with `firewall` the protected addresses, which are translated to nothing. */
 	struct wn_addr public[GATE_PUBLIC_MAX];
 	unsigned npublic;
-	uint16_t port_low, port_high;
+	bool firewall;
+	uint16_t port_low, port_high;               /* of the pool */
+	struct wn_addr protected6[GATE_PUBLIC_MAX]; /* IPv6 is never translated */
+	unsigned nprotected6;
 	struct wn_addr control;
 	struct wn_addr metrics; /* port 0: none */
 	enum gate_mode mode;
@@ -43,6 +48,9 @@ struct gate_config {
 	struct gate_tenant tenant[GATE_TENANTS_MAX];
 	unsigned ntenant;
 };
+
+/** Whether the gate has anything to do with IPv6: services, or agents that come by it. */
+bool gate_config_has6(const struct gate_config *cfg);
 
 /** Loads and checks everything that can be checked without privileges: names, ranges, prefixes that overlap (within a tenant or between
  * two), names and pins given twice. Whether interfaces, users and keys exist is for the start. \return 0, -EINVAL, or another negative

@@ -120,6 +120,46 @@ static void test_refuses(void **state)
 	assert_int_equal(policy_status(POLICY_NO_MEDIA), 488);
 }
 
+/* A service with an IPv6 address: its hole is for the client's IPv6 address, however the signalling came. */
+static void test_the_services_family(void **state)
+{
+	struct sdp o = tcp_offer(), u = udp_offer(true);
+	struct policy_question q = ask(&o, "ssh");
+	struct policy_answer a;
+	struct wn_addr six = addr("[2001:db8:4::2]:9");
+
+	(void)state;
+	services[0].inside = addr("[2001:db8:100::2]:22");
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_NO_ADDRESS);
+	o.cand[o.ncand++] = (struct sdp_candidate){SDP_HOST, six};
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_OK);
+	assert_true(wn_ip_eq(&a.remote, &six));
+	/* Uncovered candidates say nothing. */
+	q.auth_int = false;
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_NO_ADDRESS);
+	q.source = addr("[2001:db8:4::3]:40112");
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_OK);
+	assert_true(wn_ip_eq(&a.remote, &q.source));
+	/* What the front saw goes before what the client says of itself. */
+	q.auth_int = true;
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_OK);
+	assert_true(wn_ip_eq(&a.remote, &q.source));
+	o.cand[o.ncand++] = (struct sdp_candidate){SDP_SRFLX, q.source};
+	q.source = addr("198.18.4.2:40112");
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_OK);
+	assert_true(wn_ip_eq(&a.remote, &o.cand[3].addr));
+	/* Link-local addresses are nobody's on the internet. */
+	o.cand[o.ncand - 1].addr = addr("[fe80::1]:9");
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_NO_ADDRESS);
+	/* An IPv4 service goes on with the IPv4 candidate. */
+	services[1].inside = addr("198.18.100.2:53");
+	u.cand[u.ncand++] = (struct sdp_candidate){SDP_SRFLX, six};
+	q = ask(&u, "dns");
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_OK);
+	assert_true(wn_ip_eq(&a.remote, &u.cand[1].addr));
+	setup(state);
+}
+
 /* Credentials of qop=auth cover no candidates: an attacker who moves them onto an offer of its own gets a hole for nobody but the source
  * that was challenged. */
 static void test_moved_credentials(void **state)
@@ -186,8 +226,7 @@ static void test_udp(void **state)
 
 static void test_useless_sources(void **state)
 {
-	static const char *const useless[] = {"0.0.0.0:1",   "224.0.0.1:1", "255.255.255.255:1", "[::]:1",
-					      "[ff02::1]:1", "[fe80::1]:1", "[2001:db8::1]:1" /* the service is IPv4 */};
+	static const char *const useless[] = {"0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "[::]:1", "[ff02::1]:1", "[fe80::1]:1"};
 	struct sdp o = tcp_offer();
 	struct policy_question q = ask(&o, "ssh");
 	struct policy_answer a;
@@ -195,16 +234,27 @@ static void test_useless_sources(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(useless) / sizeof(useless[0]); i++) {
 		o.cand[1].addr = addr(useless[i]);
+		services[0].inside = addr(wn_addr_is4(&o.cand[1].addr) ? "198.18.100.2:22" : "[2001:db8:100::2]:22");
 		if (policy_decide(&config, &q, &a) != POLICY_NO_ADDRESS)
 			fail_msg("%s accepted", useless[i]);
 	}
+	/* An IPv6 candidate is of no use to an IPv4 service, but where the request came from is. */
+	services[0].inside = addr("198.18.100.2:22");
+	o.cand[1].addr = addr("[2001:db8::1]:1");
+	assert_int_equal(policy_decide(&config, &q, &a), POLICY_OK);
+	assert_true(wn_ip_eq(&a.remote, &q.source));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accepts),           cmocka_unit_test(test_refuses), cmocka_unit_test(test_moved_credentials),
-		cmocka_unit_test(test_covered_candidate), cmocka_unit_test(test_udp),     cmocka_unit_test(test_useless_sources),
+		cmocka_unit_test(test_accepts),
+		cmocka_unit_test(test_refuses),
+		cmocka_unit_test(test_the_services_family),
+		cmocka_unit_test(test_moved_credentials),
+		cmocka_unit_test(test_covered_candidate),
+		cmocka_unit_test(test_udp),
+		cmocka_unit_test(test_useless_sources),
 	};
 
 	return cmocka_run_group_tests_name("policy", tests, setup, NULL);

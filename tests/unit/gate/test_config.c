@@ -145,6 +145,26 @@ static void errors_name_line_and_key(void **state)
 		{OUT("{ interface: wan, addresses: [198.18.3.2], ports: 0-65535 }"), ":1: outside.ports: ", "no range"},
 		{OUT("{ interface: wan, addresses: [198.18.3.2], ports: 1-65536 }"), ":1: outside.ports: ", "no range"},
 		{OUT("{ interface: wan, addresses: [198.18.3.2], ports: 1-2-3 }"), ":1: outside.ports: ", "no range"},
+		{OUT("{ interface: wan }"), ":1: outside.addresses: ", "protected too"},
+		{OUT("{ interface: wan, ports: 1024-2047 }\nprotected: [198.18.100.9]"), ":1: outside.ports: ", "protected addresses keep"},
+		{OUT("{ interface: wan, addresses: [198.18.3.2] }\nprotected: [198.18.100.9]"),
+		 ":2: protected[0]: ", "which outside.addresses has translated"},
+		{OUT("{ interface: wan }\nprotected: [198.18.100.9, 198.18.100.9]"), ":2: protected[1]: ", "given twice"},
+		{OUT("{ interface: wan }\nprotected: ['fd00::1', 'FD00:0::1']"), ":2: protected[1]: ", "given twice"},
+		{OUT("{ interface: wan }\nprotected: []"), ":2: protected: ", "at least 1"},
+		{OUT("{ interface: wan }\nprotected: ['::1']"), ":2: protected[0]: ", "no address of a service"},
+		{OUT("{ interface: wan }\nprotected: ['::']"), ":2: protected[0]: ", "no address of a service"},
+		{OUT("{ interface: wan }\nprotected: ['ff02::1']"), ":2: protected[0]: ", "no address of a service"},
+		{OUT("{ interface: wan }\nprotected: ['fe80::1']"), ":2: protected[0]: ", "no address of a service"},
+		{OUT("{ interface: wan }\nprotected: [127.0.0.1]"), ":2: protected[0]: ", "no address of a service"},
+		{OUT("{ interface: wan }\nprotected: [198.18.100.0/24]"), ":2: protected[0]: ", "no address of a service"},
+		{OUT("{ interface: wan }\nprotected: [198.18.101.9]"), ":2: protected[0]: ", "in no tenant's prefixes"},
+		{OUT("{ interface: wan }\nprotected: ['2001:db8::9']"), ":2: protected[0]: ", "in no tenant's prefixes"},
+		{OUT("{ interface: wan }\nprotected: [198.18.100.1]"), ":4: control: ", "one of protected"},
+		{OUT("{ interface: wan }\nprotected: [198.18.100.9, 198.18.100.10, 198.18.100.11, 198.18.100.12, 198.18.100.13, "
+		     "198.18.100.14, 198.18.100.15, 198.18.100.16, 198.18.100.17, 198.18.100.18, 198.18.100.19, 198.18.100.20, "
+		     "198.18.100.21, 198.18.100.22, 198.18.100.23, 198.18.100.24, 198.18.100.25]"),
+		 ":2: protected[16]: ", "one too many"},
 		{OUT("{ interface: wan, addresses: [198.18.100.1] }"), ":3: control: ", "one of outside.addresses"},
 		{OUT("{ interface: wan, addresses: [198.18.100.9] }"), ":6: tenants[0].prefixes[0]: ", "outside.addresses"},
 		{OUT("{ interface: wan, addresses: [198.18.3.2], prots: 1-2 }"), ":1: outside.prots: ", "unknown key"},
@@ -174,13 +194,20 @@ static void errors_name_line_and_key(void **state)
 		 "tenants:\n  - { name: a, agent_pin: \"md5:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\", prefixes: [10.0.0.0/24] }\n",
 		 ":6: tenants[0].agent_pin: ", "no pin"},
 		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: [10.0.0.0/33] }\n",
-		 ":6: tenants[0].prefixes[0]: ", "no IPv4 prefix"},
+		 ":6: tenants[0].prefixes[0]: ", "no prefix"},
 		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: [10.0.0.1/24] }\n",
 		 ":6: tenants[0].prefixes[0]: ", "zero bits"},
 		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: [0.0.0.0/0] }\n",
-		 ":6: tenants[0].prefixes[0]: ", "no IPv4 prefix"},
-		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: ['::/0'] }\n",
-		 ":6: tenants[0].prefixes[0]: ", "no IPv4 prefix"},
+		 ":6: tenants[0].prefixes[0]: ", "no prefix"},
+		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: ['::/0'] }\n", ":6: tenants[0].prefixes[0]: ", "no prefix"},
+		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: ['2001::/15'] }\n",
+		 ":6: tenants[0].prefixes[0]: ", "no prefix"},
+		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: ['::ffff:0:0/96'] }\n",
+		 ":6: tenants[0].prefixes[0]: ", "no prefix"},
+		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: ['fe80::/64'] }\n",
+		 ":6: tenants[0].prefixes[0]: ", "no prefix"},
+		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: ['2001:db8::/32', '2001:db8:7::/48'] }\n",
+		 ":6: tenants[0].prefixes[1]: ", "overlaps prefixes[0] of tenant \"a\""},
 		{HEAD "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: [] }\n", ":6: tenants[0].prefixes: ", "at least 1"},
 		{HEAD "tenants:\n  - { name: 'a b', agent_pin: " PIN_A ", prefixes: [10.0.0.0/24] }\n",
 		 ":6: tenants[0].name: ", "no domain name"},
@@ -214,6 +241,45 @@ static void errors_name_line_and_key(void **state)
 		    nl[1] != 0)
 			fail_msg("row %zu: wanted \"%s… %s\", got %d and: %s", i, row[i].line_and_key, row[i].says, rc, said);
 	}
+}
+
+static void protected_addresses(void **state)
+{
+	struct gate_config c;
+	char buf[WN_ADDR_STR];
+
+	(void)state;
+	assert_int_equal(load("outside: { interface: wan }\ninside: { interface: lan }\ncontrol: '[2001:db8:1::1]:7000'\nkeys: /k\n"
+			      "protected: [198.18.100.9, '2001:db8:1::9', 198.18.100.10]\n"
+			      "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: [198.18.100.0/24, '2001:db8:1::/48'] }\n",
+			      &c),
+			 0);
+	assert_true(c.firewall);
+	assert_int_equal(c.npublic, 2);
+	assert_string_equal(wn_ip_str(&c.public[1], buf), "198.18.100.10");
+	assert_int_equal(c.nprotected6, 1);
+	assert_string_equal(wn_ip_str(&c.protected6[0], buf), "2001:db8:1::9");
+	assert_string_equal(wn_addr_str(&c.control, buf), "[2001:db8:1::1]:7000");
+	assert_int_equal(c.tenant[0].prefix[1].bits, 48);
+	assert_true(gate_config_has6(&c));
+}
+
+static void both_at_once(void **state)
+{
+	struct gate_config c;
+
+	(void)state;
+	assert_int_equal(load(HEAD "protected: ['2001:db8:1::9']\n"
+				   "tenants:\n  - { name: a, agent_pin: " PIN_A ", prefixes: [198.18.100.0/24, '2001:db8:1::/48'] }\n",
+			      &c),
+			 0);
+	assert_false(c.firewall);
+	assert_int_equal(c.npublic, 1);
+	assert_int_equal(c.nprotected6, 1);
+	assert_true(gate_config_has6(&c));
+	assert_int_equal(load(HEAD TENANT, &c), 0);
+	assert_false(c.firewall);
+	assert_false(gate_config_has6(&c));
 }
 
 static void bad_control(void **state)
@@ -250,6 +316,8 @@ int main(void)
 		cmocka_unit_test(a_whole_file),
 		cmocka_unit_test(defaults),
 		cmocka_unit_test(errors_name_line_and_key),
+		cmocka_unit_test(protected_addresses),
+		cmocka_unit_test(both_at_once),
 		cmocka_unit_test(bad_control),
 		cmocka_unit_test(a_file_that_is_not_there),
 	};
