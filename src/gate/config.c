@@ -405,11 +405,6 @@ static int take(const char *file, const struct file_root *f, struct gate_config 
 	return rc == 0 ? check_protected(&at, f, out) : rc;
 }
 
-bool gate_config_has6(const struct gate_config *cfg)
-{
-	return cfg->nprotected6 != 0 || !wn_addr_is4(&cfg->control);
-}
-
 int gate_config_load(const char *file, struct gate_config *out)
 {
 	void *data = NULL;

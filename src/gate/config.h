@@ -50,7 +50,10 @@ struct gate_config {
 };
 
 /** Whether the gate has anything to do with IPv6: services, or agents that come by it. */
-bool gate_config_has6(const struct gate_config *cfg);
+static inline bool gate_config_has6(const struct gate_config *cfg)
+{
+	return cfg->nprotected6 != 0 || !wn_addr_is4(&cfg->control);
+}
 
 /** Loads and checks everything that can be checked without privileges: names, ranges, prefixes that overlap (within a tenant or between
  * two), names and pins given twice. Whether interfaces, users and keys exist is for the start. \return 0, -EINVAL, or another negative

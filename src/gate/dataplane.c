@@ -51,10 +51,12 @@ __attribute__((format(printf, 2, 0))) static int on_loader(enum libbpf_print_lev
 /* Every map that outlives the load; meta comes last. */
 static void pins_of(struct gate_bpf *s, struct pin out[static GATE_PINS])
 {
-	const struct pin all[GATE_PINS] = {{s->maps.ports, "ports"},       {s->maps.grants, "grants"},     {s->maps.infos, "infos"},
-					   {s->maps.holes, "holes"},       {s->maps.mappings, "mappings"}, {s->maps.flows, "flows"},
-					   {s->maps.services, "services"}, {s->maps.filter, "filter"},     {s->maps.usage, "usage"},
-					   {s->maps.users, "users"},       {s->maps.counters, "counters"}, {s->maps.meta, "meta"}};
+	const struct pin all[GATE_PINS] = {{s->maps.ports, "ports"},         {s->maps.filter, "filter"},     {s->maps.grants, "grants"},
+					   {s->maps.infos, "infos"},         {s->maps.users, "users"},       {s->maps.holes, "holes"},
+					   {s->maps.mappings, "mappings"},   {s->maps.flows, "flows"},       {s->maps.flows6, "flows6"},
+					   {s->maps.waiting, "waiting"},     {s->maps.waiting6, "waiting6"}, {s->maps.services, "services"},
+					   {s->maps.services6, "services6"}, {s->maps.usage, "usage"},       {s->maps.counters, "counters"},
+					   {s->maps.programs6, "programs6"}, {s->maps.meta, "meta"}};
 
 	memcpy(out, all, sizeof(all));
 }
@@ -81,8 +83,11 @@ static void meta_wanted(const struct gate_config *cfg, struct gate_meta *m)
 	m->sizes[5] = sizeof(struct gate_grant);
 	m->sizes[6] = sizeof(struct gate_hole);
 	m->sizes[7] = sizeof(struct gate_meta);
-	for (unsigned i = 0; i < cfg->npublic; i++)
+	/* Protected addresses may come and go: their flows do not depend on their place. */
+	for (unsigned i = 0; i < cfg->npublic && !cfg->firewall; i++)
 		m->public_ip[i] = gate_ip4(&cfg->public[i]);
+	m->firewall = cfg->firewall;
+	m->ip6 = gate_config_has6(cfg);
 	m->port_low = cfg->port_low;
 	m->port_span = (uint32_t)cfg->port_high - cfg->port_low + 1;
 }
@@ -101,9 +106,9 @@ static int check_config(const struct gate_config *cfg)
 			}
 		}
 	}
-	if (cfg->npublic == 0 || cfg->npublic > GATE_PUBLIC_SLOTS || cfg->ntenant > GATE_TENANT_SLOTS || cfg->port_low == 0 ||
-	    cfg->port_high < cfg->port_low || cfg->flows == 0 || cfg->mappings == 0 || cfg->holes == 0 ||
-	    cfg->holes > (1u << GATE_HOLE_INDEX_BITS) || !wn_addr_is4(&cfg->control)) {
+	if (cfg->npublic + cfg->nprotected6 == 0 || cfg->npublic > GATE_PUBLIC_SLOTS || cfg->nprotected6 > GATE_PUBLIC_SLOTS ||
+	    cfg->ntenant > GATE_TENANT_SLOTS || cfg->port_low == 0 || cfg->port_high < cfg->port_low || cfg->flows == 0 ||
+	    cfg->mappings == 0 || cfg->holes == 0 || cfg->holes > (1u << GATE_HOLE_INDEX_BITS)) {
 		wn_err("gate: the configuration is out of range");
 		return -EINVAL;
 	}
@@ -112,16 +117,24 @@ static int check_config(const struct gate_config *cfg)
 
 static void set_sizes(struct gate_bpf *s, const struct gate_config *cfg)
 {
-	bpf_map__set_max_entries(s->maps.ports, (cfg->npublic * GATE_PROTOS) << 16);
+	const bool nat = !cfg->firewall && cfg->npublic != 0, ip6 = gate_config_has6(cfg);
+	const uint32_t flows = cfg->flows + FLOWS_PER_HOLE * cfg->holes, services = cfg->holes < 1024 ? 4096 : cfg->holes * 4;
+
+	/* Tables that are not needed have one entry: there is none that has none. */
+	bpf_map__set_max_entries(s->maps.ports, nat ? (cfg->npublic * GATE_PROTOS) << 16 : 1);
 	bpf_map__set_max_entries(s->maps.filter, 2 * gate_filter_words(gate_filter_size(cfg)));
-	bpf_map__set_max_entries(s->maps.anyone, ((cfg->npublic * GATE_PROTOS) << 16) / 64);
+	bpf_map__set_max_entries(s->maps.anyone, nat ? ((cfg->npublic * GATE_PROTOS) << 16) / 64 : 1);
+	bpf_map__set_max_entries(s->maps.mappings, nat ? cfg->mappings : 1);
+	bpf_map__set_max_entries(s->maps.flows, cfg->npublic != 0 ? flows : 1);
+	bpf_map__set_max_entries(s->maps.services, cfg->npublic != 0 ? services : 1);
+	bpf_map__set_max_entries(s->maps.waiting, cfg->firewall ? cfg->holes : 1);
+	bpf_map__set_max_entries(s->maps.flows6, ip6 ? flows : 1);
+	bpf_map__set_max_entries(s->maps.services6, ip6 ? services : 1);
+	bpf_map__set_max_entries(s->maps.waiting6, ip6 ? cfg->holes : 1);
 	bpf_map__set_max_entries(s->maps.grants, cfg->holes);
 	bpf_map__set_max_entries(s->maps.infos, cfg->holes);
 	bpf_map__set_max_entries(s->maps.users, cfg->holes + 1);
 	bpf_map__set_max_entries(s->maps.holes, cfg->holes);
-	bpf_map__set_max_entries(s->maps.mappings, cfg->mappings);
-	bpf_map__set_max_entries(s->maps.flows, cfg->flows + FLOWS_PER_HOLE * cfg->holes);
-	bpf_map__set_max_entries(s->maps.services, cfg->holes < 1024 ? 4096 : cfg->holes * 4);
 }
 
 static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const uint32_t ifindex[GATE_SIDES], uint8_t mac[GATE_SIDES][8],
@@ -139,12 +152,21 @@ static void fill_params(struct gate_bpf *s, const struct gate_config *cfg, const
 	gate_public_places(p);
 	p->port_low = cfg->port_low;
 	p->port_span = (uint32_t)cfg->port_high - cfg->port_low + 1;
-	p->control_ip = gate_ip4(&cfg->control);
+	p->firewall = cfg->firewall;
+	p->ip6 = gate_config_has6(cfg);
+	for (unsigned i = 0; i < cfg->nprotected6; i++)
+		memcpy(&p->protected6[i], cfg->protected6[i].ip, 16);
+	p->nprotected6 = cfg->nprotected6;
+	if (wn_addr_is4(&cfg->control))
+		p->control_ip = gate_ip4(&cfg->control);
+	else
+		memcpy(&p->control_ip6, cfg->control.ip, 16);
 	p->control_port = htons(cfg->control.port);
+	gate_host_addresses(cfg, p);
 	p->ntenant = (uint16_t)cfg->ntenant;
 	/* Each may have an even share, twice over where there are several: no tenant can fill the table by itself. */
 	p->tenant_flows = cfg->ntenant <= 1 ? cfg->flows : (uint32_t)((uint64_t)cfg->flows * 2 / (cfg->ntenant + 1));
-	p->flows = cfg->flows;
+	p->sessions = cfg->flows;
 	p->filter = gate_filter_size(cfg);
 	p->filter_key = filter_key;
 	randombytes_buf(p->port_key, sizeof(p->port_key));
@@ -174,7 +196,7 @@ static bool pins_fit(const struct gate_config *cfg, struct gate_meta *old)
 		meta_wanted(cfg, &want);
 		fit = have.ready == 1 && have.abi == want.abi && memcmp(have.sizes, want.sizes, sizeof(want.sizes)) == 0 &&
 		      memcmp(have.public_ip, want.public_ip, sizeof(want.public_ip)) == 0 && have.port_low == want.port_low &&
-		      have.port_span == want.port_span;
+		      have.port_span == want.port_span && have.firewall == want.firewall && have.ip6 == want.ip6;
 		if (!fit)
 			wn_warn("state: %s was made for another configuration or version; open flows end", cfg->state);
 	}
@@ -273,7 +295,7 @@ static int view_all(struct gate_dp *dp)
 	dp->filter.anyone = dp->filter.anyone_view.p;
 	dp->filter.size = gate_filter_size(&dp->cfg);
 	dp->nholes = dp->cfg.holes;
-	dp->nports = (dp->cfg.npublic * GATE_PROTOS) << 16;
+	dp->nports = dp->cfg.firewall ? 0 : (dp->cfg.npublic * GATE_PROTOS) << 16;
 	return 0;
 }
 
@@ -298,7 +320,7 @@ static int place_tenants(struct gate_dp *dp)
 					continue;
 				if (pass == 1 && dp->meta->tenant_name[s] != 0)
 					continue;
-				if (pass == 2 && (bpf_map_lookup_elem(dp->usage_fd, &s, &use) < 0 || use.flows != 0))
+				if (pass == 2 && (bpf_map_lookup_elem(dp->usage_fd, &s, &use) < 0 || use.sessions != 0))
 					continue;
 				dp->tenant_of[s] = (int32_t)t;
 				dp->slot_of[t] = s;
@@ -317,19 +339,22 @@ static int place_tenants(struct gate_dp *dp)
 
 static int fill_prefixes(struct gate_dp *dp)
 {
-	const int fd = bpf_map__fd(dp->skel->maps.prefixes);
+	const int fd = bpf_map__fd(dp->skel->maps.prefixes), fd6 = bpf_map__fd(dp->skel->maps.prefixes6);
 
 	for (unsigned t = 0; t < dp->cfg.ntenant; t++) {
 		const struct gate_tenant *tn = &dp->cfg.tenant[t];
 
 		for (unsigned i = 0; i < tn->nprefix; i++) {
-			struct gate_prefix_key k;
+			struct wn_addr a = {.port = 0};
+			struct gate_prefix_key k = {.bits = tn->prefix[i].bits - 96u};
+			struct gate_prefix_key6 k6 = {.bits = tn->prefix[i].bits};
+			bool is4;
 
-			if (tn->prefix[i].bits < 96)
-				continue; /* IPv6: firewall mode */
-			k.bits = tn->prefix[i].bits - 96u;
-			memcpy(&k.ip, tn->prefix[i].ip + 12, 4);
-			if (bpf_map_update_elem(fd, &k, &dp->slot_of[t], BPF_ANY) < 0) {
+			memcpy(a.ip, tn->prefix[i].ip, sizeof(a.ip));
+			is4 = wn_addr_is4(&a);
+			k.ip = gate_ip4(&a);
+			memcpy(&k6.ip, a.ip, sizeof(k6.ip));
+			if (bpf_map_update_elem(is4 ? fd : fd6, is4 ? (const void *)&k : &k6, &dp->slot_of[t], BPF_ANY) < 0) {
 				wn_err("tenants: %s: prefix table: %s", tn->name, strerror(errno));
 				return -errno;
 			}
@@ -356,9 +381,12 @@ static int on_event(void *arg, void *data, size_t size)
 {
 	struct gate_dp *dp = arg;
 	const struct gate_event *e = data;
+	struct wn_addr hop;
 
-	if (size >= sizeof(*e) && e->kind == GATE_EVENT_NEIGHBOUR)
-		gate_neighbour_resolve(dp->neighbours, e->ifindex, e->ip);
+	if (size >= sizeof(*e) && e->kind == GATE_EVENT_NEIGHBOUR) {
+		gate_addr_to(&hop, &e->ip, e->ip6 != 0, 0);
+		gate_neighbour_resolve(dp->neighbours, e->ifindex, &hop);
+	}
 	return 0;
 }
 
@@ -398,6 +426,11 @@ static int gather(struct gate_dp *dp)
 	dp->mappings_fd = bpf_map__fd(s->maps.mappings);
 	dp->flows_fd = bpf_map__fd(s->maps.flows);
 	dp->services_fd = bpf_map__fd(s->maps.services);
+	dp->waiting_fd = bpf_map__fd(s->maps.waiting);
+	dp->flows6_fd = bpf_map__fd(s->maps.flows6);
+	dp->services6_fd = bpf_map__fd(s->maps.services6);
+	dp->waiting6_fd = bpf_map__fd(s->maps.waiting6);
+	dp->programs6_fd = bpf_map__fd(s->maps.programs6);
 	dp->usage_fd = bpf_map__fd(s->maps.usage);
 	dp->counters_fd = bpf_map__fd(s->maps.counters);
 	dp->budgets_fd = bpf_map__fd(s->maps.budgets);
@@ -406,8 +439,11 @@ static int gather(struct gate_dp *dp)
 	dp->slept = &s->bss->gate_slept;
 	gate_dp_clock(dp);
 	dp->reap_fd = bpf_program__fd(s->progs.gate_reap);
+	dp->reap6_fd = bpf_program__fd(s->progs.gate_reap6);
 	dp->path_fd[GATE_OUTSIDE] = bpf_program__fd(s->progs.gate_outside);
 	dp->path_fd[GATE_INSIDE] = bpf_program__fd(s->progs.gate_inside);
+	dp->path6_fd[GATE_OUTSIDE] = bpf_program__fd(s->progs.gate_outside6);
+	dp->path6_fd[GATE_INSIDE] = bpf_program__fd(s->progs.gate_inside6);
 	dp->cpus = libbpf_num_possible_cpus();
 	dp->zeroes = calloc((size_t)(dp->cpus > 0 ? dp->cpus : 1), sizeof(*dp->zeroes));
 	dp->free_index = calloc(dp->cfg.holes, sizeof(*dp->free_index));
@@ -497,7 +533,7 @@ int gate_dp_open(const struct gate_config *cfg, struct gate_dp **out)
 	if (rc == 0 && !adopt)
 		rc = begin(dp, &old);
 	if (rc == 0)
-		rc = gate_neighbours_new(dp->ifindex, &dp->neighbours);
+		rc = gate_neighbours_new(dp->ifindex, gate_config_has6(cfg), &dp->neighbours);
 	if (rc == 0)
 		rc = gate_routes_new(dp->ifindex, dp->hops_view.p, &dp->routes);
 	if (rc == 0)
@@ -557,8 +593,9 @@ void gate_dp_close(struct gate_dp *dp)
 
 int gate_dp_remove(const struct gate_config *cfg)
 {
-	static const char *const names[] = {"link_outside", "link_inside", "meta",     "ports",  "grants", "infos", "holes",
-					    "mappings",     "flows",       "services", "filter", "usage",  "users", "counters"};
+	static const char *const names[] = {"link_outside", "link_inside", "meta",     "ports",    "filter",   "grants",  "infos",
+					    "users",        "holes",       "mappings", "flows",    "flows6",   "waiting", "waiting6",
+					    "services",     "services6",   "usage",    "counters", "programs6"};
 	const unsigned links = GATE_SIDES;
 	char path[320];
 	int rc = 0, lock = gate_state_dir(cfg->state);
@@ -624,7 +661,7 @@ int gate_dp_counters(struct gate_dp *dp, void (*cb)(const char *name, int is_dro
 			if (gate_reason_is_drop(r) == (drops != 0))
 				cb(gate_reason_name(r), drops, sum[r], arg);
 	if (bpf_map_lookup_elem(dp->usage_fd, &all, &use) == 0)
-		flows = use.flows;
+		flows = use.sessions;
 	cb("flows", 0, flows, arg);
 	cb("holes", 0, dp->live, arg);
 	cb("draining", 0, gate_dp_draining(dp), arg);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* User space's half of the filter in front of the tables (bpf/filter.h, bpf/wanted.h). Sessions enter it in the path, holes here. Nothing
- * can be taken out of a half in use, so the other one is filled from the tables, over many sweeps, and then takes its place. What is new
- * meanwhile goes into both. A daemon that is dead leaves a filter that lets more and more through, and no packet that should not be. */
+/* User space's half of the filter in front of the tables (bpf/filter.h, bpf/wanted.h). Sessions enter it in the path, holes here; those
+ * without translation need none. Nothing can be taken out of a half in use, so the other one is filled from the tables, over many sweeps,
+ * and then takes its place. What is new meanwhile goes into both. A daemon that is dead leaves a filter that lets more and more through,
+ * and no packet that should not be. */
 #include <netinet/in.h>
 #include <string.h>
 
@@ -32,7 +33,7 @@ static void set(struct gate_dp *dp, uint32_t half, struct gate_filter_spot s)
 static struct gate_filter_spot hole_spot(const struct gate_dp *dp, const struct gate_grant *g)
 {
 	return gate_filter_hole(dp->filter.size,
-				gate_filter_hash(dp->meta->filter_key, g->public_ip, g->public_port, g->proto, g->remote_ip));
+				gate_filter_hash(dp->meta->filter_key, g->public.ip4, g->public_port, g->proto, g->remote.ip4));
 }
 
 /* The bit in `anyone` of a hole's public port. */
@@ -51,6 +52,8 @@ void gate_filter_open(struct gate_dp *dp, uint32_t index)
 	const struct gate_grant *g = &dp->grants[index];
 	uint64_t bit;
 
+	if (gate_grant_plain(dp, g))
+		return;
 	if (g->flags & GATE_GRANT_TAG) {
 		__u64 *w = anyone_word(dp, index, &bit);
 
@@ -66,7 +69,8 @@ void gate_filter_close(struct gate_dp *dp, uint32_t index)
 	uint64_t bit;
 	__u64 *w;
 
-	if (!(dp->grants[index].flags & GATE_GRANT_TAG) || dp->infos[index].public_slot >= dp->cfg.npublic)
+	if (gate_grant_plain(dp, &dp->grants[index]) || !(dp->grants[index].flags & GATE_GRANT_TAG) ||
+	    dp->infos[index].public_slot >= dp->cfg.npublic)
 		return;
 	w = anyone_word(dp, index, &bit);
 	__atomic_fetch_and(w, ~bit, __ATOMIC_RELEASE);
@@ -77,7 +81,7 @@ void gate_filter_keep(struct gate_dp *dp, const struct gate_key *k, const struct
 	const uint32_t slot = (uint32_t)(f->owner >> 16) & (GATE_PUBLIC_SLOTS - 1);
 
 	/* Whatever the table holds, expired or not: a packet may revive it at this moment. */
-	if (dp->filter.filling && GATE_OWNER_KIND(f->owner) == GATE_FLOW_SESSION)
+	if (dp->filter.filling && !dp->cfg.firewall && GATE_OWNER_KIND(f->owner) == GATE_FLOW_SESSION)
 		set(dp, !dp->meta->filter_half,
 		    gate_filter_session(
 			    dp->filter.size,
@@ -109,7 +113,7 @@ void gate_filter_sweep(struct gate_dp *dp, bool flows_done, uint64_t now_ms)
 	for (uint32_t i = 0; i < HOLES_PER_SWEEP && f->hole_cursor < dp->nholes; i++, f->hole_cursor++) {
 		const struct gate_grant *g = &dp->grants[f->hole_cursor];
 
-		if (load64(&g->id) != 0 && !(g->flags & GATE_GRANT_TAG))
+		if (load64(&g->id) != 0 && !gate_grant_plain(dp, g) && !(g->flags & GATE_GRANT_TAG))
 			set(dp, half, hole_spot(dp, g));
 	}
 	f->flows_done |= flows_done;

@@ -13,23 +13,18 @@
 #define SYN_RATE_DEFAULT  5
 #define PORT_DRAWS        64
 
-static void addr4(struct wn_addr *a, uint32_t ip, uint16_t port)
-{
-	memset(a, 0, sizeof(*a));
-	a->ip[10] = a->ip[11] = 0xff;
-	memcpy(a->ip + 12, &ip, 4);
-	a->port = ntohs(port);
-}
-
 static int proto_index(uint8_t proto)
 {
 	return proto == IPPROTO_TCP ? GATE_P_TCP : GATE_P_UDP;
 }
 
-int gate_public_index(const struct gate_dp *dp, uint32_t ip)
+int gate_public_index(const struct gate_dp *dp, const struct wn_addr *ip)
 {
-	for (unsigned i = 0; i < dp->cfg.npublic; i++)
-		if (dp->meta->public_ip[i] == ip)
+	const bool is4 = wn_addr_is4(ip);
+	const struct wn_addr *all = is4 ? dp->cfg.public : dp->cfg.protected6;
+
+	for (unsigned i = 0; i < (is4 ? dp->cfg.npublic : dp->cfg.nprotected6); i++)
+		if (wn_ip_eq(&all[i], ip))
 			return (int)i;
 	return -1;
 }
@@ -53,22 +48,30 @@ void gate_public_places(struct gate_params *p)
 	} while (clash);
 }
 
-bool gate_tenant_has(const struct gate_tenant *t, uint32_t ip)
+bool gate_tenant_has(const struct gate_tenant *t, const struct wn_addr *ip)
 {
-	struct wn_addr a;
-
-	addr4(&a, ip, 0);
 	for (unsigned i = 0; i < t->nprefix; i++)
-		if (wn_prefix_has(&t->prefix[i], &a))
+		if (wn_prefix_has(&t->prefix[i], ip))
 			return true;
 	return false;
 }
 
-static bool unusable(uint32_t ip)
+/* No single host on the internet has this address. */
+static bool unusable(const struct wn_addr *a)
 {
-	uint8_t first = (uint8_t)(ntohl(ip) >> 24);
+	if (wn_addr_is4(a))
+		return a->ip[12] == 0 || a->ip[12] == 127 || a->ip[12] >= 224;
+	return (a->ip[0] == 0 && a->ip[1] == 0) || a->ip[0] == 0xff || (a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80);
+}
 
-	return first == 0 || first == 127 || first >= 224;
+static void inside_of(const struct gate_grant *g, struct wn_addr *out)
+{
+	gate_addr_to(out, &g->inside, (g->flags & GATE_GRANT_IP6) != 0, g->inside_port);
+}
+
+static void public_of(const struct gate_grant *g, struct wn_addr *out)
+{
+	gate_addr_to(out, &g->public, (g->flags & GATE_GRANT_IP6) != 0, g->public_port);
 }
 
 static void put_free(struct gate_dp *dp, uint32_t index, uint64_t now_ms)
@@ -141,17 +144,30 @@ bool gate_hole_over(const struct gate_dp *dp, uint32_t index, uint64_t now_ns)
 	return false;
 }
 
+/* The public end of a grant that is none (any more). */
+static void give_public(struct gate_dp *dp, uint32_t index, uint32_t slot)
+{
+	const struct gate_grant *g = &dp->grants[index];
+
+	if (gate_grant_plain(dp, g))
+		gate_waiting_remove(dp, index);
+	else if (slot < dp->cfg.npublic)
+		swap64(&dp->ports[GATE_PORT_INDEX(slot, proto_index(g->proto), ntohs(g->public_port))].owner,
+		       GATE_OWNER(GATE_OWNER_HOLE, index), 0);
+}
+
 void gate_grant_close(struct gate_dp *dp, uint32_t index, uint64_t now_ms)
 {
 	struct gate_grant *g = &dp->grants[index];
 	struct gate_info *info = &dp->infos[index];
-	int slot = gate_public_index(dp, g->public_ip);
+	struct wn_addr public;
+	int slot;
 
+	public_of(g, &public);
+	slot = gate_public_index(dp, &public);
 	store64(&g->id, 0); /* from here the path drops */
 	gate_filter_close(dp, index);
-	if (slot >= 0)
-		swap64(&dp->ports[GATE_PORT_INDEX(slot, proto_index(g->proto), ntohs(g->public_port))].owner,
-		       GATE_OWNER(GATE_OWNER_HOLE, index), 0);
+	give_public(dp, index, (uint32_t)slot);
 	sodium_memzero(g->key, sizeof(g->key));
 	gate_users_release(dp->users, g->user, now_ms);
 	g->user = 0;
@@ -163,16 +179,20 @@ void gate_grant_close(struct gate_dp *dp, uint32_t index, uint64_t now_ms)
 	put_free(dp, index, now_ms);
 }
 
-/* From here on this inside end opens no mapping: what it sends outside a hole's flow is dropped, also after the hole. */
-static int mark_service(struct gate_dp *dp, uint32_t ip, uint16_t port, uint8_t proto, uint64_t until)
+/* From here on the inside end of a grant opens no session: what it sends outside a hole's flow is dropped, also after the hole. */
+static int mark_service(struct gate_dp *dp, const struct gate_grant *g)
 {
-	struct gate_end k = {.ip = ip, .port = port, .proto = proto};
+	const bool ip6 = (g->flags & GATE_GRANT_IP6) != 0;
+	const struct gate_end k4 = {.ip = g->inside.ip4, .port = g->inside_port, .proto = g->proto};
+	const struct gate_end6 k6 = {.ip = g->inside.ip6, .port = g->inside_port, .proto = g->proto};
+	const void *k = ip6 ? (const void *)&k6 : &k4;
+	const int fd = ip6 ? dp->services6_fd : dp->services_fd;
 	struct gate_service s = {0};
 
-	if (bpf_map_lookup_elem(dp->services_fd, &k, &s) == 0 && s.until >= until)
+	if (bpf_map_lookup_elem(fd, k, &s) == 0 && s.until >= g->expires)
 		return 0;
-	s.until = until;
-	return bpf_map_update_elem(dp->services_fd, &k, &s, BPF_ANY) < 0 ? -errno : 0;
+	s.until = g->expires;
+	return bpf_map_update_elem(fd, k, &s, BPF_ANY) < 0 ? -errno : 0;
 }
 
 static void fill_reply(const struct gate_dp *dp, uint32_t index, uint64_t now_ns, struct gate_reply *r)
@@ -185,12 +205,12 @@ static void fill_reply(const struct gate_dp *dp, uint32_t index, uint64_t now_ns
 	r->proto = g->proto;
 	r->flags = (g->flags & GATE_GRANT_TAG) ? GATE_FLAG_TAG : 0;
 	r->cookie = info->cookie;
-	addr4(&r->inside, g->inside_ip, g->inside_port);
+	inside_of(g, &r->inside);
 	if (g->flags & GATE_GRANT_TAG)
 		memset(&r->remote, 0, sizeof(r->remote));
 	else
-		addr4(&r->remote, g->remote_ip, g->remote_port);
-	addr4(&r->public, g->public_ip, g->public_port);
+		gate_addr_to(&r->remote, &g->remote, (g->flags & GATE_GRANT_IP6) != 0, g->remote_port);
+	public_of(g, &r->public);
 	r->lifetime_s = expires > now_ns ? (uint32_t)((expires - now_ns + GATE_NS_PER_S - 1) / GATE_NS_PER_S) : 0;
 	_Static_assert(sizeof(r->user) == sizeof(info->user), "user");
 	memcpy(r->user, info->user, sizeof(r->user));
@@ -200,19 +220,53 @@ static void fill_reply(const struct gate_dp *dp, uint32_t index, uint64_t now_ns
 static enum gate_status check_open(const struct gate_dp *dp, const struct gate_request *r)
 {
 	const struct gate_tenant *t = &dp->cfg.tenant[r->tenant];
-	uint32_t inside = gate_ip4(&r->inside), remote = gate_ip4(&r->remote);
-	bool tag = (r->flags & GATE_FLAG_TAG) != 0;
+	const bool is4 = wn_addr_is4(&r->inside), plain = dp->cfg.firewall || !is4;
 
-	if (!wn_addr_is4(&r->inside) || unusable(inside))
+	if (unusable(&r->inside))
 		return GATE_BAD_RECORD;
-	if (!gate_tenant_has(t, inside))
+	if (!gate_tenant_has(t, &r->inside))
 		return GATE_NOT_YOURS;
-	/* The gate's own addresses are nobody's service. */
-	if (inside == gate_ip4(&dp->cfg.control) || gate_public_index(dp, inside) >= 0)
+	/* The gate's own addresses are nobody's service; where nothing is translated, only protected addresses are. */
+	if (wn_ip_eq(&r->inside, &dp->cfg.control) || (gate_public_index(dp, &r->inside) >= 0) != plain)
 		return GATE_NOT_YOURS;
-	if (!tag && (!wn_addr_is4(&r->remote) || unusable(remote)))
+	if (!(r->flags & GATE_FLAG_TAG) && (wn_addr_is4(&r->remote) != is4 || unusable(&r->remote)))
 		return GATE_BAD_RECORD;
 	return GATE_OK;
+}
+
+/* The public end: a port that is drawn, or the inside end itself. \return whether there is one. */
+static bool take_public(struct gate_dp *dp, uint32_t index, uint32_t *slot)
+{
+	struct gate_grant *g = &dp->grants[index];
+	struct wn_addr inside;
+	uint16_t port;
+
+	if (!gate_grant_plain(dp, g)) {
+		if (!take_port(dp, proto_index(g->proto), index, slot, &port))
+			return false;
+		memset(&g->public, 0, sizeof(g->public));
+		g->public.ip4 = dp->meta->public_ip[*slot];
+		g->public_port = htons(port);
+		return true;
+	}
+	inside_of(g, &inside);
+	*slot = (uint32_t)gate_public_index(dp, &inside);
+	g->public = g->inside;
+	g->public_port = g->inside_port;
+	return gate_waiting_add(dp, index) == 0;
+}
+
+/* Who may use it. With a tag the first valid one says; where nothing is translated an address that is known finds the hole. */
+static void set_remote(const struct gate_dp *dp, const struct gate_request *r, struct gate_grant *g)
+{
+	memset(&g->remote, 0, sizeof(g->remote));
+	g->remote_port = 0;
+	if (!(r->flags & GATE_FLAG_TAG)) {
+		gate_addr_from(&g->remote, &r->remote);
+		g->remote_port = htons(r->remote.port);
+	} else if (gate_grant_plain(dp, g) && wn_addr_is4(&r->remote) == wn_addr_is4(&r->inside) && !unusable(&r->remote)) {
+		gate_addr_from(&g->remote, &r->remote);
+	}
 }
 
 /* ns for each of so many a second, with `shift` bits behind the point; 0: no limit. */
@@ -246,7 +300,6 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 	struct gate_grant *g;
 	struct gate_info *info;
 	uint32_t index, slot, place;
-	uint16_t port;
 	uint64_t id;
 	int rc;
 
@@ -263,17 +316,22 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 		return GATE_QUOTA;
 	if (!take_free(dp, now_ms, &index))
 		return GATE_FULL;
-	if (!take_port(dp, proto_index(r->proto), index, &slot, &port)) {
+	g = &dp->grants[index];
+	info = &dp->infos[index];
+	g->proto = r->proto;
+	g->flags = (uint8_t)(((r->flags & GATE_FLAG_TAG) ? GATE_GRANT_TAG : 0) | (wn_addr_is4(&r->inside) ? 0 : GATE_GRANT_IP6));
+	gate_addr_from(&g->inside, &r->inside);
+	g->inside_port = htons(r->inside.port);
+	set_remote(dp, r, g);
+	if (!take_public(dp, index, &slot)) {
 		put_free(dp, index, 0);
 		return GATE_NO_PORT;
 	}
 	if (!take_user(dp, r, tenant, now_ms, &place)) {
-		swap64(&dp->ports[GATE_PORT_INDEX(slot, proto_index(r->proto), port)].owner, GATE_OWNER(GATE_OWNER_HOLE, index), 0);
+		give_public(dp, index, slot);
 		put_free(dp, index, 0);
 		return GATE_FULL;
 	}
-	g = &dp->grants[index];
-	info = &dp->infos[index];
 	id = (dp->meta->generation++ << GATE_HOLE_INDEX_BITS | index) & ~(3ull << 62);
 
 	g->expires = now + r->lifetime_s * GATE_NS_PER_S;
@@ -289,14 +347,6 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 	g->byte_cost = cost_of(r->bytes_per_s, 16);
 	g->packet_cost = cost_of(r->packets_per_s, 0);
 	g->syn_cost = GATE_NS_PER_S / (r->syn_rate != 0 ? r->syn_rate : SYN_RATE_DEFAULT);
-	g->inside_ip = gate_ip4(&r->inside);
-	g->inside_port = htons(r->inside.port);
-	g->remote_ip = (r->flags & GATE_FLAG_TAG) ? 0 : gate_ip4(&r->remote);
-	g->remote_port = (r->flags & GATE_FLAG_TAG) ? 0 : htons(r->remote.port);
-	g->public_ip = dp->meta->public_ip[slot];
-	g->public_port = htons(port);
-	g->proto = r->proto;
-	g->flags = (r->flags & GATE_FLAG_TAG) ? GATE_GRANT_TAG : 0;
 	info->cookie = r->cookie;
 	info->tenant = tenant;
 	info->tenant_name = dp->meta->tenant_name[tenant];
@@ -306,7 +356,7 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 
 	dp->open_holes[tenant]++;
 	dp->live++;
-	rc = mark_service(dp, g->inside_ip, g->inside_port, g->proto, g->expires);
+	rc = mark_service(dp, g);
 	if (rc != 0) {
 		wn_err("services table: %s", strerror(-rc));
 		gate_grant_close(dp, index, now_ms);
@@ -314,7 +364,7 @@ static enum gate_status open_hole(struct gate_dp *dp, const struct gate_request 
 	}
 	gate_filter_open(dp, index);
 	store64(&g->id, id); /* last: from here the path obeys it */
-	gate_neighbour_service(dp->neighbours, g->inside_ip, now_ms);
+	gate_neighbour_service(dp->neighbours, &r->inside, now_ms);
 	*out = index;
 	return GATE_OK;
 }
@@ -359,8 +409,7 @@ void gate_dp_apply(struct gate_dp *dp, const struct gate_request *r, uint64_t no
 				break;
 			store64(&dp->grants[index].expires, now_ms * GATE_NS_PER_MS + r->lifetime_s * GATE_NS_PER_S);
 			fill_reply(dp, index, now_ms * GATE_NS_PER_MS, reply);
-			if (mark_service(dp, dp->grants[index].inside_ip, dp->grants[index].inside_port, dp->grants[index].proto,
-					 dp->grants[index].expires) != 0)
+			if (mark_service(dp, &dp->grants[index]) != 0)
 				status = GATE_FAILED;
 			break;
 		case GATE_CLOSE:
@@ -402,7 +451,7 @@ int gate_dp_each(struct gate_dp *dp, uint32_t tenant, uint64_t now_ms, int (*cb)
 			r.packets = h.packets_in;
 			r.bytes = h.bytes_in;
 			if (h.bound)
-				addr4(&r.remote, h.remote_ip, h.remote_port);
+				gate_addr_to(&r.remote, &h.remote, (dp->grants[i].flags & GATE_GRANT_IP6) != 0, h.remote_port);
 		}
 		rc = cb(&r, arg);
 		if (rc != 0)
@@ -419,6 +468,7 @@ int gate_grants_adopt(struct gate_dp *dp)
 		struct gate_grant *g = &dp->grants[i];
 		uint64_t id = load64(&g->id);
 		uint32_t slot = dp->infos[i].tenant;
+		struct wn_addr inside, public;
 		bool placed;
 		int tenant;
 
@@ -426,6 +476,8 @@ int gate_grants_adopt(struct gate_dp *dp)
 			put_free(dp, i, 0);
 			continue;
 		}
+		inside_of(g, &inside);
+		public_of(g, &public);
 		dp->live++;
 		if (slot < GATE_TENANT_SLOTS)
 			dp->open_holes[slot]++;
@@ -433,8 +485,8 @@ int gate_grants_adopt(struct gate_dp *dp)
 		if (!placed)
 			g->user = 0; /* not ours to give back */
 		tenant = slot < GATE_TENANT_SLOTS && dp->infos[i].tenant_name == dp->meta->tenant_name[slot] ? dp->tenant_of[slot] : -1;
-		if (!placed || tenant < 0 || dp->infos[i].id != id || !gate_tenant_has(&dp->cfg.tenant[tenant], g->inside_ip) ||
-		    gate_public_index(dp, g->public_ip) < 0) {
+		if (!placed || tenant < 0 || dp->infos[i].id != id || !gate_tenant_has(&dp->cfg.tenant[tenant], &inside) ||
+		    gate_public_index(dp, &public) < 0) {
 			gate_grant_close(dp, i, now_ms);
 			continue;
 		}
@@ -442,5 +494,6 @@ int gate_grants_adopt(struct gate_dp *dp)
 		gate_filter_open(dp, i);
 	}
 	gate_sweep_ports(dp, dp->nports);
+	gate_waiting_adopt(dp);
 	return 0;
 }

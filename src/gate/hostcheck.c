@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <linux/magic.h>
 #include <net/if.h>
 #include <net/if_arp.h>
@@ -47,10 +48,30 @@ static int sysctl_set(const char *path)
 	return rc;
 }
 
+/* Both families, whatever the file says: what the gate does not take in hand nobody may forward. */
+static int check_forwarding(const char *name, const char *key)
+{
+	static const struct {
+		const char *family, *key;
+	} s[] = {{"ipv4", "forwarding"}, {"ipv6", "forwarding"}, {"ipv6", "force_forwarding"}};
+	char path[96];
+
+	for (unsigned i = 0; i < sizeof(s) / sizeof(s[0]); i++) {
+		snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", s[i].family, name, s[i].key);
+		if (sysctl_get(path) == 1) {
+			wn_err("%s.interface: the kernel forwards what %s receives: it would pass around the gate; sysctl -w "
+			       "net.%s.conf.%s.%s=0",
+			       key, name, s[i].family, name, s[i].key);
+			return -EPERM;
+		}
+	}
+	return 0;
+}
+
 static int check_interface(int fd, const char *name, const char *key, uint32_t *ifindex, uint8_t mac[static 8])
 {
-	char path[96];
 	struct ifreq r;
+	int rc;
 
 	*ifindex = if_nametoindex(name);
 	if (*ifindex == 0) {
@@ -68,13 +89,9 @@ static int check_interface(int fd, const char *name, const char *key, uint32_t *
 		return -EINVAL;
 	}
 	memcpy(mac, r.ifr_hwaddr.sa_data, 6);
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/forwarding", name);
-	if (sysctl_get(path) == 1) {
-		wn_err("%s.interface: the kernel forwards what %s receives: it would pass around the gate; sysctl -w "
-		       "net.ipv4.conf.%s.forwarding=0",
-		       key, name, name);
-		return -EPERM;
-	}
+	rc = check_forwarding(name, key);
+	if (rc != 0)
+		return rc;
 	if (ioctl(fd, SIOCGIFFLAGS, &r) == 0 && !(r.ifr_flags & IFF_UP))
 		wn_warn("%s.interface: %s is down; ip link set %s up", key, name, name);
 	return 0;
@@ -87,6 +104,11 @@ int gate_host_check(const struct gate_config *cfg, uint32_t ifindex[GATE_SIDES],
 	if (sysctl_get("/proc/sys/net/ipv4/ip_forward") == 1) {
 		wn_err("net.ipv4.ip_forward is 1: when the gate's program is absent the kernel would forward everything; sysctl -w "
 		       "net.ipv4.ip_forward=0");
+		return -EPERM;
+	}
+	if (sysctl_get("/proc/sys/net/ipv6/conf/all/forwarding") == 1) {
+		wn_err("net.ipv6.conf.all.forwarding is 1: when the gate's program is absent the kernel would forward everything; sysctl "
+		       "-w net.ipv6.conf.all.forwarding=0");
 		return -EPERM;
 	}
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -111,7 +133,49 @@ int gate_host_check(const struct gate_config *cfg, uint32_t ifindex[GATE_SIDES],
 		wn_err("net.ipv4.conf.lo.forwarding cannot be set (%s): the gate's route look-ups need it; sysctl -w "
 		       "net.ipv4.conf.lo.forwarding=1",
 		       strerror(-rc));
+	if (rc == 0 && gate_config_has6(cfg)) {
+		rc = sysctl_set("/proc/sys/net/ipv6/conf/lo/forwarding");
+		if (rc != 0)
+			wn_err("net.ipv6.conf.lo.forwarding cannot be set (%s): the gate's IPv6 route look-ups need it; sysctl -w "
+			       "net.ipv6.conf.lo.forwarding=1",
+			       strerror(-rc));
+	}
 	return rc;
+}
+
+/* Where the gate's own messages come from: an address that reaches further than the link. */
+static void take_self(const struct wn_addr *a, int side, struct gate_params *p)
+{
+	union gate_addr have;
+
+	gate_addr_from(&have, a);
+	if (wn_addr_is4(a) && p->self_ip[side] == 0)
+		p->self_ip[side] = have.ip4;
+	else if (!wn_addr_is4(a) && p->self_ip6[side].w[0] == 0 && !(a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80))
+		p->self_ip6[side] = have.ip6;
+}
+
+void gate_host_addresses(const struct gate_config *cfg, struct gate_params *p)
+{
+	struct ifaddrs *all, *a;
+	struct sockaddr_storage ss;
+	struct wn_addr have;
+
+	take_self(&cfg->control, GATE_INSIDE, p);
+	if (getifaddrs(&all) < 0)
+		return;
+	for (a = all; a != NULL; a = a->ifa_next) {
+		if (a->ifa_addr == NULL || (a->ifa_addr->sa_family != AF_INET && a->ifa_addr->sa_family != AF_INET6))
+			continue;
+		memset(&ss, 0, sizeof(ss));
+		memcpy(&ss, a->ifa_addr, a->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+		wn_addr_from_sockaddr(&have, &ss);
+		if (strcmp(a->ifa_name, cfg->outside) == 0)
+			take_self(&have, GATE_OUTSIDE, p);
+		else if (strcmp(a->ifa_name, cfg->inside) == 0)
+			take_self(&have, GATE_INSIDE, p);
+	}
+	freeifaddrs(all);
 }
 
 int gate_state_dir(const char *path)

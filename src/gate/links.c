@@ -90,6 +90,15 @@ int gate_links_attach(struct gate_dp *dp)
 	char path[GATE_SIDES][320];
 	int rc = 0, link[GATE_SIDES];
 
+	/* The programs that are attached hand IPv6 over to these, also the ones of an earlier start for a moment. */
+	for (uint32_t side = 0; side < GATE_SIDES && gate_config_has6(&dp->cfg); side++) {
+		if (bpf_map_update_elem(dp->programs6_fd, &side, &dp->path6_fd[side], BPF_ANY) < 0) {
+			rc = -errno;
+			wn_err("programs for IPv6: %s", strerror(-rc));
+			return rc;
+		}
+	}
+
 	for (int side = 0; side < GATE_SIDES; side++) {
 		gate_pin_path(&dp->cfg, link_names[side], path[side], sizeof(path[side]));
 		link[side] = pinned_link(path[side], dp->ifindex[side]);

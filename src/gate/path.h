@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -22,7 +23,7 @@ struct gate_users;
 struct gate_trace_want;
 
 #define GATE_SLOT_REST_MS 50 /* a freed hole's place is not filled again before the packets that saw the old one are gone */
-#define GATE_PINS         12
+#define GATE_PINS         17
 
 /** A memory-mapped array map. */
 struct gate_view {
@@ -53,7 +54,10 @@ struct gate_dp {
 	struct gate_meta *meta;
 	struct gate_filter filter;
 	__u64 *slept; /* in the programs' data */
-	int holes_fd, mappings_fd, flows_fd, services_fd, usage_fd, counters_fd, reap_fd, budgets_fd, samples_fd, path_fd[GATE_SIDES];
+	int holes_fd, mappings_fd, usage_fd, counters_fd, budgets_fd, samples_fd, path_fd[GATE_SIDES], path6_fd[GATE_SIDES];
+	int flows_fd, services_fd, waiting_fd, reap_fd;     /* IPv4 */
+	int flows6_fd, services6_fd, waiting6_fd, reap6_fd; /* the same for IPv6 */
+	int programs6_fd;
 	struct gate_trace_want *trace; /* in the programs' data */
 	struct ring_buffer *events;
 	struct gate_neighbours *neighbours;
@@ -79,7 +83,7 @@ struct gate_dp {
 	struct {
 		bool going;
 		uint32_t token;
-	} cursor[3]; /* by enum gate_reap_what */
+	} cursor[5]; /* walks that go on at the next sweep */
 	int cpus;
 	uint64_t *zeroes; /* one for each CPU */
 };
@@ -104,6 +108,8 @@ static inline bool swap64(__u64 *p, uint64_t was, uint64_t is)
 
 /* hostcheck.c: what must be so before the path is attached; each failure is one line on stderr. */
 int gate_host_check(const struct gate_config *cfg, uint32_t ifindex[GATE_SIDES], uint8_t mac[GATE_SIDES][8]);
+/** Fills in self_ip and self_ip6; what there is none of stays zero. */
+void gate_host_addresses(const struct gate_config *cfg, struct gate_params *p);
 /** Makes the state directory on a mounted bpf file system and locks it. \return the descriptor or negative errno. */
 int gate_state_dir(const char *path);
 
@@ -132,8 +138,9 @@ bool gate_hole_read(const struct gate_dp *dp, uint32_t index, struct gate_hole *
 bool gate_hole_over(const struct gate_dp *dp, uint32_t index, uint64_t now_ns);
 /** Fills in where each public address is found: needs public_ip and npublic. The addresses differ. */
 void gate_public_places(struct gate_params *p);
-int gate_public_index(const struct gate_dp *dp, uint32_t ip);
-bool gate_tenant_has(const struct gate_tenant *t, uint32_t ip);
+/** Its place in the pool or among the protected addresses of its family, or -1. */
+int gate_public_index(const struct gate_dp *dp, const struct wn_addr *ip);
+bool gate_tenant_has(const struct gate_tenant *t, const struct wn_addr *ip);
 static inline uint32_t gate_ip4(const struct wn_addr *a)
 {
 	return (uint32_t)a->ip[12] | (uint32_t)a->ip[13] << 8 | (uint32_t)a->ip[14] << 16 | (uint32_t)a->ip[15] << 24;
@@ -155,6 +162,40 @@ void gate_filter_keep(struct gate_dp *dp, const struct gate_key *k, const struct
 bool gate_filter_begin(struct gate_dp *dp, uint64_t now_ms);
 /** flows_done: the walk has met every session. */
 void gate_filter_sweep(struct gate_dp *dp, bool flows_done, uint64_t now_ms);
+/** As the packet path has it. */
+static inline void gate_addr_from(union gate_addr *out, const struct wn_addr *a)
+{
+	memset(out, 0, sizeof(*out));
+	if (wn_addr_is4(a))
+		memcpy(&out->ip4, a->ip + 12, 4);
+	else
+		memcpy(&out->ip6, a->ip, 16);
+}
+/** port in network order. */
+static inline void gate_addr_to(struct wn_addr *out, const union gate_addr *a, bool ip6, uint16_t port)
+{
+	memset(out, 0, sizeof(*out));
+	if (ip6) {
+		memcpy(out->ip, &a->ip6, 16);
+	} else {
+		out->ip[10] = out->ip[11] = 0xff;
+		memcpy(out->ip + 12, &a->ip4, 4);
+	}
+	out->port = (uint16_t)(port >> 8 | port << 8);
+}
+
+/* waiting.c: the holes that the packet path finds by their remote, which are those without translation */
+/** Whether a grant is of that kind. */
+static inline bool gate_grant_plain(const struct gate_dp *dp, const struct gate_grant *g)
+{
+	return dp->cfg.firewall || (g->flags & GATE_GRANT_IP6) != 0;
+}
+/** Lets its first packet find this grant. \return 0; -EBUSY when GATE_WAITING others wait for the same remote at this port, or one for
+ * whatever remote; another negative errno. */
+int gate_waiting_add(struct gate_dp *dp, uint32_t index);
+void gate_waiting_remove(struct gate_dp *dp, uint32_t index);
+/** Forgets what a writer that was killed between two steps has left. */
+void gate_waiting_adopt(struct gate_dp *dp);
 
 /* sweep.c */
 void gate_sweep_holes(struct gate_dp *dp, uint64_t now_ms, uint32_t look, uint32_t read);
@@ -162,14 +203,15 @@ void gate_sweep_holes(struct gate_dp *dp, uint64_t now_ms, uint32_t look, uint32
 void gate_sweep_ports(struct gate_dp *dp, uint32_t look);
 
 /* neighbour.c */
-int gate_neighbours_new(const uint32_t ifindex[GATE_SIDES], struct gate_neighbours **out);
+/** ip6: IPv6 next hops are of interest too. */
+int gate_neighbours_new(const uint32_t ifindex[GATE_SIDES], bool ip6, struct gate_neighbours **out);
 void gate_neighbours_free(struct gate_neighbours *n);
-/** Asks the kernel to find out a next hop's link address. ip in network order. */
-void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, uint32_t ip);
+/** Asks the kernel to find out a next hop's link address. */
+void gate_neighbour_resolve(struct gate_neighbours *n, uint32_t ifindex, const struct wn_addr *ip);
 /** Has the stale entries of both interfaces confirmed: the packet path uses them without the kernel's knowing. */
 void gate_neighbours_confirm(struct gate_neighbours *n);
 /** Asks for the gateways of the routes through both interfaces and waits for them, up to half a second, so that the first packets need not
  * be dropped for the want of one. */
 void gate_neighbours_gateways(struct gate_neighbours *n);
-/** Asks for the next hop to a service that somebody will connect to soon; at most once a second for each. ip in network order. */
-void gate_neighbour_service(struct gate_neighbours *n, uint32_t ip, uint64_t now_ms);
+/** Asks for the next hop to a service that somebody will connect to soon; at most once a second for each. */
+void gate_neighbour_service(struct gate_neighbours *n, const struct wn_addr *ip, uint64_t now_ms);

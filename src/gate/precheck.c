@@ -126,9 +126,32 @@ static void check_xdp(struct report *r, const char *key, const char *name, const
 		    name);
 }
 
+/* Neighbour discovery is the kernel's, routes are the operator's: the gate lets no router's advertisement through to renew one. */
+static void check_ip6(struct report *r, const char *key, const char *name)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
+	if (access(path, F_OK) != 0 || is_set(path)) {
+		say(r, GATE_FINDING_WRONG, key,
+		    "IPv6 is off on %s, and the file has IPv6 addresses; sysctl -w net.ipv6.conf.%s.disable_ipv6=0", name, name);
+		return;
+	}
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/accept_ra", name);
+	if (is_set(path))
+		say(r, GATE_FINDING_NOTE, key,
+		    "router advertisements do not reach %s through the gate: what it learnt from them ends; give it its addresses and "
+		    "routes "
+		    "and sysctl -w net.ipv6.conf.%s.accept_ra=0",
+		    name, name);
+}
+
 /* \return its index, or 0. */
 static uint32_t check_interface(struct report *r, const char *key, const char *name, const char *link)
 {
+	static const struct {
+		const char *family, *key;
+	} s[] = {{"ipv4", "forwarding"}, {"ipv6", "forwarding"}, {"ipv6", "force_forwarding"}};
 	char path[96];
 	struct gate_if i;
 	int rc = gate_if_query(name, &i);
@@ -145,10 +168,15 @@ static uint32_t check_interface(struct report *r, const char *key, const char *n
 		say(r, GATE_FINDING_WRONG, key, "%s is not an Ethernet interface; the gate needs one", name);
 		return i.ifindex;
 	}
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/forwarding", name);
-	if (is_set(path))
-		say(r, GATE_FINDING_WRONG, key,
-		    "the kernel forwards what %s receives, around the gate; sysctl -w net.ipv4.conf.%s.forwarding=0", name, name);
+	for (unsigned k = 0; k < sizeof(s) / sizeof(s[0]); k++) {
+		snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", s[k].family, name, s[k].key);
+		if (is_set(path))
+			say(r, GATE_FINDING_WRONG, key,
+			    "the kernel forwards what %s receives, around the gate; sysctl -w net.%s.conf.%s.%s=0", name, s[k].family, name,
+			    s[k].key);
+	}
+	if (gate_config_has6(r->cfg))
+		check_ip6(r, key, name);
 	if (!i.up)
 		say(r, GATE_FINDING_NOTE, key, "%s is down; ip link set %s up", name, name);
 	if (i.has_program && !is_pinned(r->cfg, link))
@@ -189,10 +217,10 @@ static void check_control(struct report *r)
 	if (getifaddrs(&all) < 0)
 		return;
 	for (a = all; a != NULL; a = a->ifa_next) {
-		if (a->ifa_addr == NULL || a->ifa_addr->sa_family != AF_INET)
+		if (a->ifa_addr == NULL || (a->ifa_addr->sa_family != AF_INET && a->ifa_addr->sa_family != AF_INET6))
 			continue;
 		memset(&ss, 0, sizeof(ss));
-		memcpy(&ss, a->ifa_addr, sizeof(struct sockaddr_in));
+		memcpy(&ss, a->ifa_addr, a->ifa_addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
 		wn_addr_from_sockaddr(&have, &ss);
 		if (!wn_ip_eq(&have, &r->cfg->control))
 			continue;
@@ -243,6 +271,10 @@ unsigned gate_precheck(const struct gate_config *cfg, void (*say_it)(enum gate_f
 		say(&r, GATE_FINDING_WRONG, "inside.interface",
 		    "net.ipv4.ip_forward is 1: without the gate's program the kernel would forward everything; sysctl -w "
 		    "net.ipv4.ip_forward=0");
+	if (is_set("/proc/sys/net/ipv6/conf/all/forwarding"))
+		say(&r, GATE_FINDING_WRONG, "inside.interface",
+		    "net.ipv6.conf.all.forwarding is 1: without the gate's program the kernel would forward everything; sysctl -w "
+		    "net.ipv6.conf.all.forwarding=0");
 	if (inside != 0)
 		check_control(&r);
 	check_state(&r);

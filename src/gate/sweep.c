@@ -16,32 +16,47 @@
 #define CONFIRM_EVERY_MS  15000
 #define SERVICE_KEPT_NS   (86400 * GATE_NS_PER_S) /* a service's own packets open no mapping for so long after its last hole */
 
+/* The tables that are walked, a part at a time. */
+enum table { FLOWS, FLOWS6, MAPPINGS, SERVICES, SERVICES6 };
+
+/* A request to gate_reap or gate_reap6, which begin alike. */
+struct reaper {
+	int prog;
+	size_t key_size, size;
+	union {
+		struct gate_reap r;
+		struct gate_reap6 r6;
+	};
+};
+
 /* Deletion happens in the kernel, entry by entry, where it can be done without racing the path. */
-static void reap(struct gate_dp *dp, struct gate_reap *r)
+static void reap(struct reaper *e)
 {
-	struct bpf_test_run_opts opts = {.sz = sizeof(opts), .data_in = r, .data_size_in = sizeof(*r), .repeat = 1};
+	struct bpf_test_run_opts opts = {.sz = sizeof(opts), .data_in = &e->r, .data_size_in = (uint32_t)e->size, .repeat = 1};
 
-	if (r->count == 0)
+	if (e->r.count == 0)
 		return;
-	if (bpf_prog_test_run_opts(dp->reap_fd, &opts) < 0)
+	if (bpf_prog_test_run_opts(e->prog, &opts) < 0)
 		wn_err("deleting expired entries: %s", strerror(errno));
-	r->count = 0;
+	e->r.count = 0;
 }
 
-static void reap_add(struct gate_dp *dp, struct gate_reap *r, const struct gate_key *k)
+static void reap_add(struct reaper *e, const void *key)
 {
-	r->key[r->count++] = *k;
-	if (r->count == GATE_REAP_MAX)
-		reap(dp, r);
+	memcpy((uint8_t *)e->r.key + e->r.count * e->key_size, key, e->key_size);
+	if (++e->r.count == GATE_REAP_MAX)
+		reap(e);
 }
 
-/* What is certainly in use need not be asked of the kernel. */
-static bool flow_over(const struct gate_dp *dp, const struct gate_key *k, const struct gate_flow *f, uint64_t now)
+/* What is certainly in use need not be asked of the kernel. local: the inside end's address. */
+static bool flow_over(const struct gate_dp *dp, const union gate_addr *local, bool ip6, const struct gate_flow *f, uint64_t now)
 {
 	if (GATE_OWNER_KIND(f->owner) == GATE_FLOW_SESSION) {
 		int tenant = f->tenant < GATE_TENANT_SLOTS ? dp->tenant_of[f->tenant] : -1;
+		struct wn_addr a;
 
-		return now > f->expires + GATE_REAP_GRACE_NS || tenant < 0 || !gate_tenant_has(&dp->cfg.tenant[tenant], k->local_ip);
+		gate_addr_to(&a, local, ip6, 0);
+		return now > f->expires + GATE_REAP_GRACE_NS || tenant < 0 || !gate_tenant_has(&dp->cfg.tenant[tenant], &a);
 	}
 	if (GATE_OWNER_KIND(f->owner) == GATE_FLOW_HOLE) {
 		const uint64_t id = GATE_OWNER_VALUE(f->owner);
@@ -56,70 +71,69 @@ static bool flow_over(const struct gate_dp *dp, const struct gate_key *k, const 
 	return true;
 }
 
-/* Walks a part of a hash table and hands what looks expired to gate_reap, which decides. \return whether this was the last part. */
-static bool walk(struct gate_dp *dp, enum gate_reap_what what, int fd, size_t key_size, size_t value_size, uint64_t now)
+static void look_at(struct gate_dp *dp, enum table table, const uint8_t *key, const uint8_t *value, struct reaper *e, uint64_t now)
 {
-	static _Alignas(16) uint8_t keys[BATCH * sizeof(struct gate_key)], values[BATCH * sizeof(struct gate_flow)];
-	struct gate_reap r = {.what = what};
-	struct gate_key k;
+	const struct gate_flow *f = (const void *)value;
+	const struct gate_mapping *m = (const void *)value;
+	union gate_addr local = {.ip4 = 0};
+
+	switch (table) {
+	case FLOWS:
+	case FLOWS6:
+		/* The local address comes first. */
+		memcpy(&local, key, table == FLOWS ? sizeof(local.ip4) : sizeof(local.ip6));
+		if (table == FLOWS)
+			gate_filter_keep(dp, (const struct gate_key *)(const void *)key, f);
+		if (flow_over(dp, &local, table == FLOWS6, f, now))
+			reap_add(e, key);
+		break;
+	case MAPPINGS: {
+		const struct gate_end *end = (const void *)key;
+		const struct gate_key k = {.local_ip = end->ip, .local_port = end->port, .proto = end->proto};
+
+		if (m->expires == GATE_MAPPING_DEAD || now > m->expires + GATE_REAP_GRACE_NS)
+			reap_add(e, &k);
+		break;
+	}
+	case SERVICES:
+	case SERVICES6:
+		/* Only this process writes them. */
+		if (now > ((const struct gate_service *)(const void *)value)->until + SERVICE_KEPT_NS)
+			bpf_map_delete_elem(table == SERVICES ? dp->services_fd : dp->services6_fd, key);
+		break;
+	}
+}
+
+/* Walks a part of a hash table; what looks expired of the path's own goes to gate_reap, which decides. \return whether this
+ * was the last part. */
+static bool walk(struct gate_dp *dp, enum table table, int fd, size_t key_size, size_t value_size, uint64_t now)
+{
+	static _Alignas(16) uint8_t keys[BATCH * sizeof(struct gate_key6)], values[BATCH * sizeof(struct gate_flow)];
+	struct reaper e = {.prog = table == FLOWS6 ? dp->reap6_fd : dp->reap_fd,
+			   .key_size = table == FLOWS6 ? sizeof(struct gate_key6) : sizeof(struct gate_key),
+			   .size = table == FLOWS6 ? sizeof(e.r6) : sizeof(e.r)};
 	bool end = false;
 
-	for (unsigned b = 0; b < BATCHES_PER_SWEEP; b++) {
+	e.r.what = table == MAPPINGS ? GATE_REAP_MAPPINGS : GATE_REAP_FLOWS;
+	for (unsigned b = 0; b < (table >= SERVICES ? 1 : BATCHES_PER_SWEEP); b++) {
 		uint32_t n = BATCH, next;
-		int rc = bpf_map_lookup_batch(fd, dp->cursor[what].going ? &dp->cursor[what].token : NULL, &next, keys, values, &n, NULL);
+		int rc = bpf_map_lookup_batch(fd, dp->cursor[table].going ? &dp->cursor[table].token : NULL, &next, keys, values, &n, NULL);
 
 		end = rc < 0 && errno == ENOENT;
 		if (rc < 0 && !end) {
 			/* A bucket longer than the batch: begin anew; another boundary will do. */
-			dp->cursor[what].going = false;
+			dp->cursor[table].going = false;
 			break;
 		}
-		for (uint32_t i = 0; i < n; i++) {
-			const uint8_t *key = keys + i * key_size, *value = values + i * value_size;
-
-			memset(&k, 0, sizeof(k));
-			if (what == GATE_REAP_FLOWS) {
-				memcpy(&k, key, sizeof(k));
-				gate_filter_keep(dp, &k, (const struct gate_flow *)(const void *)value);
-				if (!flow_over(dp, &k, (const struct gate_flow *)(const void *)value, now))
-					continue;
-			} else {
-				const struct gate_end *e = (const void *)key;
-				const struct gate_mapping *m = (const void *)value;
-
-				if (m->expires != GATE_MAPPING_DEAD && now <= m->expires + GATE_REAP_GRACE_NS)
-					continue;
-				k.local_ip = e->ip;
-				k.local_port = e->port;
-				k.proto = e->proto;
-			}
-			reap_add(dp, &r, &k);
-		}
-		dp->cursor[what].going = !end;
-		dp->cursor[what].token = next;
+		for (uint32_t i = 0; i < n; i++)
+			look_at(dp, table, keys + i * key_size, values + i * value_size, &e, now);
+		dp->cursor[table].going = !end;
+		dp->cursor[table].token = next;
 		if (end)
 			break;
 	}
-	reap(dp, &r);
+	reap(&e);
 	return end;
-}
-
-static void walk_services(struct gate_dp *dp, uint64_t now)
-{
-	static struct gate_end keys[BATCH];
-	static struct gate_service values[BATCH];
-	const uint32_t what = 0;
-	uint32_t n = BATCH, next;
-	int rc = bpf_map_lookup_batch(dp->services_fd, dp->cursor[what].going ? &dp->cursor[what].token : NULL, &next, keys, values, &n,
-				      NULL);
-
-	if (rc < 0 && errno != ENOENT)
-		n = 0;
-	for (uint32_t i = 0; i < n; i++)
-		if (now > values[i].until + SERVICE_KEPT_NS)
-			bpf_map_delete_elem(dp->services_fd, &keys[i]);
-	dp->cursor[what].going = rc == 0;
-	dp->cursor[what].token = next;
 }
 
 void gate_sweep_holes(struct gate_dp *dp, uint64_t now_ms, uint32_t look, uint32_t read)
@@ -156,8 +170,8 @@ void gate_sweep_ports(struct gate_dp *dp, uint32_t look)
 		if (GATE_HOLE_INDEX(owner) < dp->nholes) {
 			const struct gate_grant *g = &dp->grants[GATE_HOLE_INDEX(owner)];
 
-			keep = load64(&g->id) != 0 && g->public_ip == dp->meta->public_ip[slot] && ntohs(g->public_port) == (at & 0xffff) &&
-			       (g->proto == IPPROTO_TCP ? GATE_P_TCP : GATE_P_UDP) == (int)proto;
+			keep = load64(&g->id) != 0 && !gate_grant_plain(dp, g) && g->public.ip4 == dp->meta->public_ip[slot] &&
+			       ntohs(g->public_port) == (at & 0xffff) && (g->proto == IPPROTO_TCP ? GATE_P_TCP : GATE_P_UDP) == (int)proto;
 		}
 		if (!keep)
 			swap64(&p->owner, owner, 0);
@@ -182,10 +196,12 @@ void gate_dp_sweep(struct gate_dp *dp, uint64_t now_ms)
 	gate_sweep_holes(dp, now_ms, HOLES_PER_SWEEP, READS_PER_SWEEP);
 	gate_sweep_ports(dp, PORTS_PER_SWEEP);
 	if (gate_filter_begin(dp, now_ms))
-		dp->cursor[GATE_REAP_FLOWS].going = false;
-	gate_filter_sweep(dp, walk(dp, GATE_REAP_FLOWS, dp->flows_fd, sizeof(struct gate_key), sizeof(struct gate_flow), now), now_ms);
-	walk(dp, GATE_REAP_MAPPINGS, dp->mappings_fd, sizeof(struct gate_end), sizeof(struct gate_mapping), now);
-	walk_services(dp, now);
+		dp->cursor[FLOWS].going = false;
+	gate_filter_sweep(dp, walk(dp, FLOWS, dp->flows_fd, sizeof(struct gate_key), sizeof(struct gate_flow), now), now_ms);
+	walk(dp, FLOWS6, dp->flows6_fd, sizeof(struct gate_key6), sizeof(struct gate_flow), now);
+	walk(dp, MAPPINGS, dp->mappings_fd, sizeof(struct gate_end), sizeof(struct gate_mapping), now);
+	walk(dp, SERVICES, dp->services_fd, sizeof(struct gate_end), sizeof(struct gate_service), now);
+	walk(dp, SERVICES6, dp->services6_fd, sizeof(struct gate_end6), sizeof(struct gate_service), now);
 	if (now_ms - dp->neighbours_ms >= CONFIRM_EVERY_MS) {
 		dp->neighbours_ms = now_ms;
 		gate_neighbours_confirm(dp->neighbours);

@@ -308,6 +308,7 @@ static long load_bytes(const struct user_md *md, uint32_t at, void *to, size_t n
 #define bpf_xdp_adjust_tail(ctx, by)      adjust_tail((ctx), (by))
 #define bpf_xdp_adjust_head(ctx, by)      adjust_head((ctx), (by))
 #define bpf_xdp_load_bytes(ctx, at, p, n) load_bytes((ctx), (at), (p), (n))
+#define bpf_tail_call(ctx, m, side)       ((void)(ctx), (void)(m), (void)(side)) /* as if nobody were there */
 #define bpf_redirect_map(m, side, flags)  (unlocked(), (void)(m), (side) < GATE_SIDES ? XDP_REDIRECT : (flags))
 #define bpf_ringbuf_reserve(m, n, flags)  ((void)(m), reserve(n))
 #define bpf_ringbuf_submit(e, flags)      ((void)(e))
@@ -323,6 +324,14 @@ static long load_bytes(const struct user_md *md, uint32_t at, void *to, size_t n
 
 #include "gate/bpf/gate.bpf.c"
 #pragma GCC diagnostic pop
+
+/* What is not there has a table that stays empty. */
+static struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} nothing;
 
 #undef xdp_md
 #define REGISTER(m) map_of((m), (unsigned)COUNT_OF((m)->type), sizeof(*(m)->key), sizeof(*(m)->value), COUNT_OF((m)->max_entries))
@@ -362,6 +371,7 @@ void gate_user_programs(const struct gate_params *p, const struct gate_user_net 
 	REGISTER(&holes);
 	REGISTER(&mappings);
 	REGISTER(&flows);
+	REGISTER(&waiting);
 	REGISTER(&services);
 	REGISTER(&usage);
 	REGISTER(&counters);
@@ -370,6 +380,7 @@ void gate_user_programs(const struct gate_params *p, const struct gate_user_net 
 	REGISTER(&budgets);
 	REGISTER(&filter);
 	REGISTER(&anyone);
+	REGISTER(&nothing);
 	for (unsigned i = 0; i < GATE_USER_MAPS; i++)
 		if (size[i] != 0)
 			map[i].max = size[i];

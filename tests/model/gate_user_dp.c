@@ -43,6 +43,14 @@ int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
 	return done(gate_user_map_update(fd, key, value, flags));
 }
 
+int bpf_map_get_next_key(int fd, const void *key, void *next)
+{
+	(void)fd;
+	(void)key;
+	(void)next;
+	return done(-ENOENT); /* only an adoption asks, and nothing is adopted */
+}
+
 int bpf_map_delete_elem(int fd, const void *key)
 {
 	return done(gate_user_map_delete(fd, key));
@@ -95,7 +103,7 @@ void gate_neighbours_confirm(struct gate_neighbours *n)
 	(void)n;
 }
 
-void gate_neighbour_service(struct gate_neighbours *n, uint32_t ip, uint64_t now_ms)
+void gate_neighbour_service(struct gate_neighbours *n, const struct wn_addr *ip, uint64_t now_ms)
 {
 	(void)n;
 	(void)ip;
@@ -181,6 +189,9 @@ static void fill(struct gate_dp *dp, const struct gate_params *p)
 	dp->mappings_fd = GATE_USER_MAPPINGS;
 	dp->flows_fd = GATE_USER_FLOWS;
 	dp->services_fd = GATE_USER_SERVICES;
+	dp->waiting_fd = GATE_USER_WAITING;
+	/* IPv6 is not of this path: its tables stay empty. */
+	dp->flows6_fd = dp->services6_fd = dp->waiting6_fd = GATE_USER_EMPTY;
 	dp->usage_fd = GATE_USER_USAGE;
 	dp->counters_fd = GATE_USER_COUNTERS;
 	dp->budgets_fd = GATE_USER_BUDGETS;
@@ -209,10 +220,11 @@ void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *n
 				.port_low = cfg->port_low,
 				.port_span = (uint32_t)cfg->port_high - cfg->port_low + 1,
 				.control_ip = gate_ip4(&cfg->control),
+				.self_ip[GATE_INSIDE] = gate_ip4(&cfg->control),
 				.control_port = htons(cfg->control.port),
 				.ntenant = (uint16_t)cfg->ntenant,
 				.tenant_flows = cfg->flows,
-				.flows = cfg->flows,
+				.sessions = cfg->flows,
 				.filter = gate_filter_size(cfg)};
 
 	gate_user_close();

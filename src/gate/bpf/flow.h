@@ -17,11 +17,12 @@ static __always_inline int gate_flow_hole_alive(__u64 id, const struct gate_key 
 
 	if (!g || !h || GATE_READ(g->id) != id || now >= g->expires)
 		return 0;
-	if (g->inside_ip != k->local_ip || g->inside_port != k->local_port)
+	if (!gate_ip_eq(GATE_IP(g->inside), k->local_ip) || g->inside_port != k->local_port)
 		return 0;
 	if (h->id != id || !h->bound) /* a claim comes before the binding */
 		return 1;
-	return h->remote_ip == k->remote_ip && h->remote_port == k->remote_port && !(h->closed && now > h->closed + GATE_TCP_TRANSITORY_NS);
+	return gate_ip_eq(GATE_IP(h->remote), k->remote_ip) && h->remote_port == k->remote_port &&
+	       !(h->closed && now > h->closed + GATE_TCP_TRANSITORY_NS);
 }
 
 /** owner: as read from the entry f. */
@@ -37,7 +38,7 @@ static __always_inline void gate_usage_add(__u32 slot, __s64 n)
 	struct gate_usage *use = bpf_map_lookup_elem(&usage, &slot);
 
 	if (use)
-		__sync_fetch_and_add(&use->flows, (__u64)n);
+		__sync_fetch_and_add(&use->sessions, (__u64)n);
 }
 
 /** A session's place in the books of its tenant, and of all. */

@@ -2,6 +2,7 @@
 /** \file The programs. gate_outside and gate_inside sit on the two interfaces; gate_reap is run by user space only, to delete what has
  * expired. */
 #include "gate/bpf/answer.h"
+#include "gate/bpf/firewall.h"
 #include "gate/bpf/hole.h"
 #include "gate/bpf/icmp.h"
 #include "gate/bpf/session.h"
@@ -9,34 +10,83 @@
 
 char gate_license[] SEC("license") = "Dual BSD/GPL";
 
-static __always_inline int gate_arp(struct xdp_md *ctx, __u64 now)
+/** What goes no further, and what is the host's. */
+static __always_inline int gate_unrouted(struct xdp_md *ctx, int why, int side, __u64 now)
 {
-	if (!gate_budget(GATE_B_ARP, now, GATE_ARP_PER_S, GATE_NS_PER_S))
-		return gate_drop(ctx, GATE_R_ARP_RATE);
-	gate_count(GATE_R_ARP);
-	return XDP_PASS;
+#if GATE_FAMILY == 4
+	if (why == GATE_R_ARP) {
+		if (!gate_budget(GATE_B_ARP, now, GATE_ARP_PER_S, GATE_NS_PER_S))
+			return gate_drop(ctx, GATE_R_ARP_RATE);
+		gate_count(GATE_R_ARP);
+		return XDP_PASS;
+	}
+	if (why == GATE_R_IPV6 && gate_params.ip6)
+		bpf_tail_call(ctx, &programs6, (__u32)side); /* gate_outside or gate_inside again, of the other family */
+#else
+	(void)side;
+	if (why == GATE_R_ND) {
+		if (!gate_budget(GATE_B_ND, now, GATE_ND_PER_S, GATE_NS_PER_S))
+			return gate_drop(ctx, GATE_R_ND_RATE);
+		gate_count(GATE_R_ND);
+		return XDP_PASS;
+	}
+#endif
+	return gate_drop(ctx, (__u32)why);
 }
+
+#if GATE_FAMILY == 4
+/** Where a packet to a public port belongs. As gate_firewall_find. */
+static __always_inline int gate_nat_find(const struct gate_pkt *p, int slot, int proto, struct gate_key *k, struct gate_flow **f,
+					 __u64 *owner, __u32 *index)
+{
+	const __u32 at = GATE_PORT_INDEX(slot, proto, bpf_ntohs(p->dport));
+	const struct gate_port *port;
+	__u64 holder;
+
+	if (!gate_wanted(at, p->dst, p->dport, p->proto, p->src, p->proto == GATE_IPPROTO_ICMP ? 0 : p->sport))
+		return gate_unwanted(at, p->ttl);
+	port = bpf_map_lookup_elem(&ports, &at);
+	if (!port)
+		return GATE_R_INTERNAL;
+	holder = GATE_READ(port->owner);
+	if (holder == 0)
+		return GATE_R_NO_HOLE;
+	if (p->ttl <= 1)
+		return GATE_R_TTL;
+	if (GATE_OWNER_KIND(holder) == GATE_OWNER_HOLE) {
+		*index = GATE_HOLE_INDEX(holder);
+		return 0;
+	}
+	k->local_ip = (__u32)(holder >> 16);
+	k->local_port = (__u16)holder;
+	k->remote_ip = p->src;
+	k->remote_port = p->proto == GATE_IPPROTO_ICMP ? 0 : p->sport;
+	k->proto = p->proto;
+	*owner = gate_session_owner((__u32)slot, p->dport);
+	*f = bpf_map_lookup_elem(&flows, k);
+	return *f && GATE_READ((*f)->owner) == *owner ? 0 : GATE_R_NO_SESSION;
+}
+#endif
 
 SEC("xdp")
 int gate_outside(struct xdp_md *ctx)
 {
 	const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end;
 	struct gate_change change = {};
+	struct gate_flow *f = 0;
+	struct gate_key k = {};
 	struct gate_route route;
 	struct gate_pkt p = {};
-	struct gate_port *port;
-	__u64 owner, now;
-	__u32 at, passed;
+	__u64 owner = 0, now;
+	__u32 index = 0, passed;
 	__u8 mac[6];
 	int why, slot, proto, i;
 
 	for (i = 0; i < 6; i++)
 		mac[i] = gate_params.mac[GATE_OUTSIDE][i];
 	why = gate_parse(data, end, mac, &p);
-	if (why == GATE_R_ARP)
-		return gate_arp(ctx, gate_now());
 	if (why)
-		return gate_drop(ctx, (__u32)why);
+		return gate_unrouted(ctx, why, GATE_OUTSIDE, gate_now());
 	slot = gate_public_slot(p.dst);
 	proto = gate_proto_index(p.proto);
 	if (slot < 0 || proto < 0)
@@ -48,39 +98,46 @@ int gate_outside(struct xdp_md *ctx)
 		gate_count(GATE_R_ICMP_ERROR);
 		return XDP_REDIRECT;
 	}
-	if (p.proto == IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO_REPLY)
+	if (p.proto == GATE_IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO_REPLY)
 		return gate_drop(ctx, GATE_R_ICMP_TYPE);
-	at = GATE_PORT_INDEX(slot, proto, bpf_ntohs(p.dport));
-	if (!gate_wanted(at, p.dst, p.dport, p.proto, p.src, p.proto == IPPROTO_ICMP ? 0 : p.sport))
-		return gate_drop(ctx, (__u32)gate_unwanted(at, p.ttl));
+#if GATE_FAMILY == 4
+	why = GATE_FIREWALL ? gate_firewall_find(ctx, &p, gate_now(), &k, &f, &owner, &index)
+			    : gate_nat_find(&p, slot, proto, &k, &f, &owner, &index);
+#else
+	why = gate_firewall_find(ctx, &p, gate_now(), &k, &f, &owner, &index);
+#endif
+	if (why)
+		return gate_drop(ctx, (__u32)why);
 	now = gate_now();
-	port = bpf_map_lookup_elem(&ports, &at);
-	if (!port)
-		return gate_drop(ctx, GATE_R_INTERNAL);
-	owner = GATE_READ(port->owner);
-	if (owner == 0)
-		return gate_drop(ctx, GATE_R_NO_HOLE);
-	if (p.ttl <= 1)
-		return gate_drop(ctx, GATE_R_TTL);
-	if (GATE_OWNER_KIND(owner) == GATE_OWNER_HOLE) {
-		passed = GATE_R_HOLE_IN;
-		why = gate_hole_in(ctx, &p, GATE_HOLE_INDEX(owner), now, &change);
-	} else {
+	if (f) {
 		passed = GATE_R_SESSION_IN;
-		why = gate_session_in(ctx, &p, (__u32)slot, owner, now, &change);
+		why = gate_session_in(ctx, &p, &k, f, owner, now, &change);
+	} else {
+		passed = GATE_R_HOLE_IN;
+		why = gate_hole_in(ctx, &p, index, now, &change);
 	}
 	if (why)
 		return gate_drop(ctx, (__u32)why);
 	why = gate_find_route(ctx, &p, p.src, change.ip, (__u16)(change.strip ? p.len - GATE_TAG_TRAILER : p.len), GATE_INSIDE, now,
 			      &route);
 	if (why == GATE_R_TOO_BIG) /* what the tag takes does not count */
-		return gate_drop_told(ctx, GATE_OUTSIDE, p.dst, (__u32)why, change.strip ? route.mtu + GATE_TAG_TRAILER : route.mtu);
+		return gate_drop_told(ctx, GATE_OUTSIDE, (__u32)why, change.strip ? route.mtu + GATE_TAG_TRAILER : route.mtu);
 	if (!why)
 		why = gate_send(ctx, &p, &change, &route, GATE_INSIDE);
 	if (why)
 		return gate_drop(ctx, (__u32)why);
 	gate_count(passed);
 	return XDP_REDIRECT;
+}
+
+/** What the route of a session that there is not yet is asked for. */
+static __always_inline gate_ip gate_first_source(const struct gate_pkt *p)
+{
+#if GATE_FAMILY == 4
+	if (!GATE_FIREWALL)
+		return gate_params.public_ip[0];
+#endif
+	return p->src;
 }
 
 SEC("xdp")
@@ -102,11 +159,9 @@ int gate_inside(struct xdp_md *ctx)
 	for (i = 0; i < 6; i++)
 		mac[i] = gate_params.mac[GATE_INSIDE][i];
 	why = gate_parse(data, end, mac, &p);
-	if (why == GATE_R_ARP)
-		return gate_arp(ctx, now);
 	if (why)
-		return gate_drop(ctx, why == GATE_R_FRAGMENT ? GATE_R_FRAGMENT_INSIDE : (__u32)why);
-	if (p.dst == gate_params.control_ip) {
+		return gate_unrouted(ctx, why == GATE_R_FRAGMENT ? GATE_R_FRAGMENT_INSIDE : why, GATE_INSIDE, now);
+	if (gate_ip_eq(p.dst, gate_control_addr)) {
 		if (p.proto != IPPROTO_TCP || p.dport != gate_params.control_port)
 			return gate_drop(ctx, GATE_R_TO_HOST);
 		if (gate_tenant_of(p.src) < 0)
@@ -118,8 +173,7 @@ int gate_inside(struct xdp_md *ctx)
 		return XDP_PASS;
 	}
 	if (p.ttl <= 1)
-		return gate_tenant_of(p.src) < 0 ? gate_drop(ctx, GATE_R_TTL)
-						 : gate_drop_told(ctx, GATE_INSIDE, gate_params.control_ip, GATE_R_TTL, 0);
+		return gate_tenant_of(p.src) < 0 ? gate_drop(ctx, GATE_R_TTL) : gate_drop_told(ctx, GATE_INSIDE, GATE_R_TTL, 0);
 	if (gate_public_slot(p.dst) >= 0)
 		return gate_drop(ctx, GATE_R_HAIRPIN);
 	if (gate_icmp_is_error(&p)) {
@@ -129,13 +183,13 @@ int gate_inside(struct xdp_md *ctx)
 		gate_count(GATE_R_ICMP_ERROR);
 		return XDP_REDIRECT;
 	}
-	if (p.proto == IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO)
+	if (p.proto == GATE_IPPROTO_ICMP && p.icmp_type != GATE_ICMP_ECHO)
 		return gate_drop(ctx, GATE_R_ICMP_TYPE);
 
 	k.local_ip = p.src;
 	k.local_port = p.sport;
 	k.remote_ip = p.dst;
-	k.remote_port = p.proto == IPPROTO_ICMP ? 0 : p.dport;
+	k.remote_port = p.proto == GATE_IPPROTO_ICMP ? 0 : p.dport;
 	k.proto = p.proto;
 	f = bpf_map_lookup_elem(&flows, &k);
 	why = GATE_R_NO_SESSION;
@@ -164,21 +218,23 @@ int gate_inside(struct xdp_md *ctx)
 			return gate_drop(ctx, GATE_R_SERVICE_PORT);
 		if (p.proto == IPPROTO_TCP && (p.flags & (GATE_SYN | GATE_ACK)) != GATE_SYN)
 			return gate_drop(ctx, GATE_R_TCP_NO_SESSION);
-		if ((__u8)(bpf_ntohl(p.dst) >> 24) == 0 || (__u8)(bpf_ntohl(p.dst) >> 24) == 127 || (__u8)(bpf_ntohl(p.dst) >> 24) >= 224)
+		if (gate_ip_bad(p.dst))
 			return gate_drop(ctx, GATE_R_TO_NOWHERE);
+		if (GATE_FIREWALL && gate_public_slot(p.src) < 0) /* no answer would come through */
+			return gate_drop(ctx, GATE_R_NOT_PUBLIC);
 		fresh = 1;
 		why = 0;
 	}
 	if (why)
 		return gate_drop(ctx, (__u32)why);
 	/* The route comes before a new session: what cannot leave shall cost no table entry. */
-	why = gate_find_route(ctx, &p, fresh ? gate_params.public_ip[0] : change.ip, p.dst, p.len, GATE_OUTSIDE, now, &route);
+	why = gate_find_route(ctx, &p, fresh ? gate_first_source(&p) : change.ip, p.dst, p.len, GATE_OUTSIDE, now, &route);
 	if (why == GATE_R_TOO_BIG)
-		return gate_drop_told(ctx, GATE_INSIDE, gate_params.control_ip, (__u32)why, route.mtu);
+		return gate_drop_told(ctx, GATE_INSIDE, (__u32)why, route.mtu);
 	if (!why && fresh) {
 		why = gate_session_new(ctx, &p, &k, (__u32)tenant & (GATE_TENANT_SLOTS - 1), now, &change);
 		if (why) /* nothing has been changed in it */
-			return gate_drop_told(ctx, GATE_INSIDE, gate_params.control_ip, (__u32)why, 0);
+			return gate_drop_told(ctx, GATE_INSIDE, (__u32)why, 0);
 	}
 	if (!why)
 		why = gate_send(ctx, &p, &change, &route, GATE_OUTSIDE);
@@ -217,6 +273,7 @@ static __always_inline int gate_reap_flow(const struct gate_key *key, __u64 now)
 	return gate_flow_delete(key, f);
 }
 
+#if GATE_FAMILY == 4
 static __always_inline int gate_reap_mapping(const struct gate_key *key, __u64 now)
 {
 	struct gate_end inside = {.ip = key->local_ip, .port = key->local_port, .proto = key->proto};
@@ -237,6 +294,27 @@ static __always_inline int gate_reap_mapping(const struct gate_key *key, __u64 n
 		gate_cas(&port->owner, gate_mapping_owner(inside.ip, inside.port), 0);
 	return 1;
 }
+#endif
+
+/* Looked at once by the verifier, instead of in every turn of the loop. */
+__noinline int gate_reap_one(struct xdp_md *ctx, __u32 i, __u32 what)
+{
+	const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end;
+	const struct gate_key *at;
+	struct gate_key key;
+
+	if (i >= GATE_REAP_MAX)
+		return 0;
+	at = &((const struct gate_reap *)(const void *)data)->key[i];
+	if ((const __u8 *)(at + 1) > end)
+		return 0;
+	key = *at;
+#if GATE_FAMILY == 4
+	if (what == GATE_REAP_MAPPINGS)
+		return gate_reap_mapping(&key, gate_now());
+#endif
+	return what == GATE_REAP_FLOWS ? gate_reap_flow(&key, gate_now()) : 0;
+}
 
 /** The packet is a struct gate_reap. \return how many were deleted. */
 SEC("xdp")
@@ -244,8 +322,6 @@ int gate_reap(struct xdp_md *ctx)
 {
 	const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end;
 	const struct gate_reap *r = (const void *)data;
-	const __u64 now = gate_now();
-	struct gate_key key;
 	__u32 i, what, count, done = 0;
 
 	if (data + sizeof(*r) > end)
@@ -255,11 +331,7 @@ int gate_reap(struct xdp_md *ctx)
 	for (i = 0; i < GATE_REAP_MAX; i++) {
 		if (i >= count)
 			break;
-		key = r->key[i];
-		if (what == GATE_REAP_FLOWS)
-			done += (__u32)gate_reap_flow(&key, now);
-		else if (what == GATE_REAP_MAPPINGS)
-			done += (__u32)gate_reap_mapping(&key, now);
+		done += (__u32)gate_reap_one(ctx, i, what);
 	}
 	return (int)done;
 }

@@ -69,7 +69,7 @@ static __always_inline void gate_hole_adopt(struct gate_hole *h, __u64 id, __u64
 	h->bound = 0;
 	h->last = opened;
 	h->byte_due = h->packet_due = h->syn_due = 0;
-	h->remote_ip = 0;
+	__builtin_memset(&h->remote, 0, sizeof(h->remote));
 	h->remote_port = 0;
 	h->packets_in = h->bytes_in = h->packets_out = h->bytes_out = 0;
 	h->closed = 0;
@@ -111,7 +111,7 @@ static __always_inline int gate_hole_idle(const struct gate_hole *h, const struc
 
 static __always_inline int gate_hole_is(const struct gate_hole *h, const struct gate_pkt *p)
 {
-	return h->remote_ip == p->src && h->remote_port == p->sport;
+	return gate_ip_eq(GATE_IP(h->remote), p->src) && h->remote_port == p->sport;
 }
 
 static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_grant *g, struct gate_hole *h,
@@ -165,7 +165,7 @@ static __always_inline int gate_hole_udp_in(struct xdp_md *ctx, const struct gat
 	if (!why) {
 		gate_hole_charge(h, g, u, p->len, now);
 		if (!h->bound) {
-			h->remote_ip = p->src;
+			GATE_IP(h->remote) = p->src;
 			h->remote_port = p->sport;
 			h->bound = 1;
 			bind = 1;
@@ -308,7 +308,7 @@ static __always_inline int gate_hole_tcp_in(struct xdp_md *ctx, const struct gat
 			/* It acknowledges what only the service's answer told: the sender is where the answer went. */
 			struct gate_tcp_end a = e->end[GATE_OUTSIDE], b = e->end[GATE_INSIDE];
 
-			h->remote_ip = p->src;
+			GATE_IP(h->remote) = p->src;
 			h->remote_port = p->sport;
 			h->track.end[GATE_OUTSIDE] = a;
 			h->track.end[GATE_INSIDE] = b;
@@ -339,16 +339,17 @@ static __always_inline int gate_hole_in(struct xdp_md *ctx, const struct gate_pk
 	if (!g || !h)
 		return GATE_R_INTERNAL;
 	id = GATE_READ(g->id);
-	if (id == 0 || g->public_ip != p->dst || g->public_port != p->dport || g->proto != p->proto)
+	if (id == 0 || !gate_ip_eq(GATE_IP(g->public), p->dst) || g->public_port != p->dport || g->proto != p->proto ||
+	    (g->flags & GATE_GRANT_IP6) != GATE_FAMILY_FLAG)
 		return GATE_R_NO_HOLE;
 	if (now >= GATE_READ(g->expires))
 		return GATE_R_HOLE_EXPIRED;
-	if (!(g->flags & GATE_GRANT_TAG) && (g->remote_ip != p->src || (g->remote_port && g->remote_port != p->sport)))
+	if (!(g->flags & GATE_GRANT_TAG) && (!gate_ip_eq(GATE_IP(g->remote), p->src) || (g->remote_port && g->remote_port != p->sport)))
 		return GATE_R_WRONG_REMOTE;
-	c->ip = g->inside_ip;
+	c->ip = GATE_IP(g->inside);
 	c->port = g->inside_port;
 	c->inbound = 1;
-	k.local_ip = g->inside_ip;
+	k.local_ip = GATE_IP(g->inside);
 	k.local_port = g->inside_port;
 	k.remote_ip = p->src;
 	k.remote_port = p->sport;
@@ -371,12 +372,12 @@ static __always_inline int gate_hole_out(struct xdp_md *ctx, const struct gate_p
 
 	if (!g || !h)
 		return GATE_R_INTERNAL;
-	if (GATE_READ(g->id) != id || GATE_READ(h->id) != id || g->inside_ip != p->src || g->inside_port != p->sport ||
+	if (GATE_READ(g->id) != id || GATE_READ(h->id) != id || !gate_ip_eq(GATE_IP(g->inside), p->src) || g->inside_port != p->sport ||
 	    g->proto != p->proto)
 		return GATE_R_NO_HOLE;
 	if (now >= GATE_READ(g->expires))
 		return GATE_R_HOLE_EXPIRED;
-	c->ip = g->public_ip;
+	c->ip = GATE_IP(g->public);
 	c->port = g->public_port;
 	if (p->proto == IPPROTO_TCP && gate_tcp_options(ctx, p, &o))
 		return GATE_R_TCP_OPTIONS;
@@ -387,11 +388,11 @@ static __always_inline int gate_hole_out(struct xdp_md *ctx, const struct gate_p
 	if (h->id != id) {
 		why = GATE_R_NO_HOLE;
 	} else if (h->bound) {
-		if (h->remote_ip != p->dst || h->remote_port != p->dport)
+		if (!gate_ip_eq(GATE_IP(h->remote), p->dst) || h->remote_port != p->dport)
 			why = GATE_R_SERVICE_PORT;
 		else if (p->proto == IPPROTO_TCP)
 			why = gate_hole_segment(h, GATE_INSIDE, p, &o, now);
-	} else if (p->proto != IPPROTO_TCP || p->dst != g->remote_ip || now >= g->connect_by) {
+	} else if (p->proto != IPPROTO_TCP || !gate_ip_eq(p->dst, GATE_IP(g->remote)) || now >= g->connect_by) {
 		why = GATE_R_SERVICE_PORT;
 	} else {
 		e = gate_embryo_find(h, p->dport, 0);

@@ -6,11 +6,11 @@
 #include "gate/bpf/session.h"
 
 #define GATE_QUOTE    (GATE_L4 + 8) /* the quoted IP header */
-#define GATE_QUOTE_L4 (GATE_QUOTE + (int)sizeof(struct iphdr))
+#define GATE_QUOTE_L4 (GATE_QUOTE + GATE_IP_BYTES)
 
 /** The quoted packet: from and to whom it went when the error arose. */
 struct gate_quote {
-	__u32 src, dst;
+	gate_ip src, dst;
 	__u16 sport, dport; /* ICMP echo: both the query id */
 	__u8 proto;
 	__u32 seq; /* TCP, host order */
@@ -18,15 +18,20 @@ struct gate_quote {
 
 static __always_inline int gate_icmp_is_error(const struct gate_pkt *p)
 {
-	return p->proto == IPPROTO_ICMP &&
+#if GATE_FAMILY == 6
+	if (p->proto == GATE_IPPROTO_ICMP && p->icmp_type == GATE_ICMP_TOO_BIG)
+		return 1;
+#endif
+	return p->proto == GATE_IPPROTO_ICMP &&
 	       (p->icmp_type == GATE_ICMP_UNREACHABLE || p->icmp_type == GATE_ICMP_TIME_EXCEEDED || p->icmp_type == GATE_ICMP_PARAMETER);
 }
 
 static __always_inline int gate_quote_parse(struct xdp_md *ctx, struct gate_quote *q)
 {
 	const __u8 *data = (const __u8 *)(long)ctx->data, *end = (const __u8 *)(long)ctx->data_end;
-	const struct iphdr *ip = (const void *)(data + GATE_QUOTE);
 	const __u8 *l4 = data + GATE_QUOTE_L4;
+#if GATE_FAMILY == 4
+	const struct iphdr *ip = (const void *)(data + GATE_QUOTE);
 
 	/* Eight bytes of the quoted packet's own header are what RFC 792 promises. */
 	if (l4 + 8 > end || ip->version != 4 || ip->ihl != 5 || (ip->frag_off & bpf_htons(0x1fff)))
@@ -34,8 +39,17 @@ static __always_inline int gate_quote_parse(struct xdp_md *ctx, struct gate_quot
 	q->src = ip->saddr;
 	q->dst = ip->daddr;
 	q->proto = ip->protocol;
+#else
+	const struct ipv6hdr *ip = (const void *)(data + GATE_QUOTE);
+
+	if (l4 + 8 > end || ip->version != 6)
+		return GATE_R_ICMP_UNMATCHED;
+	__builtin_memcpy(&q->src, &ip->saddr, sizeof(q->src));
+	__builtin_memcpy(&q->dst, &ip->daddr, sizeof(q->dst));
+	q->proto = ip->nexthdr;
+#endif
 	q->seq = 0;
-	if (ip->protocol == IPPROTO_ICMP) {
+	if (q->proto == GATE_IPPROTO_ICMP) {
 		const struct gate_icmp *icmp = (const void *)l4;
 
 		if (icmp->type != GATE_ICMP_ECHO && icmp->type != GATE_ICMP_ECHO_REPLY)
@@ -43,7 +57,7 @@ static __always_inline int gate_quote_parse(struct xdp_md *ctx, struct gate_quot
 		q->sport = q->dport = icmp->id;
 		return 0;
 	}
-	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
+	if (q->proto != IPPROTO_TCP && q->proto != IPPROTO_UDP)
 		return GATE_R_ICMP_UNMATCHED;
 	q->sport = *(const __u16 *)(const void *)l4;
 	q->dport = *(const __u16 *)(const void *)(l4 + 2);
@@ -60,6 +74,39 @@ static __always_inline int gate_quote_in_flight(const struct gate_tcp_end *s, co
 	return !gate_before(seq, from) && !gate_before(s->end, seq);
 }
 
+/** An error from outside about what we sent, where nothing is translated: it quotes the flow's own five-tuple. */
+static __always_inline int gate_error_in_plain(const struct gate_pkt *p, const struct gate_quote *q, __u64 now)
+{
+	struct gate_key k = {.local_ip = q->src, .local_port = q->sport, .remote_ip = q->dst, .proto = q->proto};
+	const struct gate_flow *f;
+	const struct gate_hole *h;
+	const struct gate_track *t;
+	__u64 owner;
+	__u32 index;
+
+	if (!gate_ip_eq(q->src, p->dst))
+		return GATE_R_ICMP_UNMATCHED;
+	k.remote_port = q->proto == GATE_IPPROTO_ICMP ? 0 : q->dport;
+	f = bpf_map_lookup_elem(&flows, &k);
+	if (!f)
+		return GATE_R_ICMP_UNMATCHED;
+	owner = GATE_READ(f->owner);
+	if (!gate_flow_alive(f, owner, &k, now))
+		return GATE_R_ICMP_UNMATCHED;
+	t = &f->track;
+	if (GATE_OWNER_KIND(owner) == GATE_FLOW_HOLE) {
+		index = GATE_HOLE_INDEX(owner);
+		h = bpf_map_lookup_elem(&holes, &index);
+		if (!h || h->id != GATE_OWNER_VALUE(owner) || !h->bound)
+			return GATE_R_ICMP_UNMATCHED;
+		t = &h->track;
+	}
+	if (q->proto == IPPROTO_TCP && !gate_quote_in_flight(&t->end[GATE_INSIDE], &t->end[GATE_OUTSIDE], q->seq))
+		return GATE_R_ICMP_UNMATCHED;
+	return 0;
+}
+
+#if GATE_FAMILY == 4
 /** An error from outside about what we sent: whose flow is it? */
 static __always_inline int gate_error_in(const struct gate_pkt *p, const struct gate_quote *q, __u64 now, struct gate_change *c)
 {
@@ -72,7 +119,7 @@ static __always_inline int gate_error_in(const struct gate_pkt *p, const struct 
 	__u32 at, index;
 	__u64 owner, id;
 
-	if (slot < 0 || proto < 0 || q->src != p->dst)
+	if (slot < 0 || proto < 0 || !gate_ip_eq(q->src, p->dst))
 		return GATE_R_ICMP_UNMATCHED;
 	at = GATE_PORT_INDEX(slot, proto, bpf_ntohs(q->sport));
 	if (!gate_wanted(at, q->src, q->sport, q->proto, q->dst, q->proto == IPPROTO_ICMP ? 0 : q->dport))
@@ -88,12 +135,13 @@ static __always_inline int gate_error_in(const struct gate_pkt *p, const struct 
 		if (!g || !h)
 			return GATE_R_INTERNAL;
 		id = GATE_READ(g->id);
-		if (id == 0 || h->id != id || !h->bound || g->proto != q->proto || g->public_ip != q->src || g->public_port != q->sport ||
-		    now >= g->expires || h->remote_ip != q->dst || h->remote_port != q->dport)
+		if (id == 0 || h->id != id || !h->bound || g->proto != q->proto || !gate_ip_eq(GATE_IP(g->public), q->src) ||
+		    g->public_port != q->sport || now >= g->expires || !gate_ip_eq(GATE_IP(h->remote), q->dst) ||
+		    h->remote_port != q->dport)
 			return GATE_R_ICMP_UNMATCHED;
 		if (q->proto == IPPROTO_TCP && !gate_quote_in_flight(&h->track.end[GATE_INSIDE], &h->track.end[GATE_OUTSIDE], q->seq))
 			return GATE_R_ICMP_UNMATCHED;
-		c->ip = g->inside_ip;
+		c->ip = GATE_IP(g->inside);
 		c->port = g->inside_port;
 		return 0;
 	}
@@ -101,7 +149,7 @@ static __always_inline int gate_error_in(const struct gate_pkt *p, const struct 
 		return GATE_R_ICMP_UNMATCHED;
 	k.local_ip = (__u32)(owner >> 16);
 	k.local_port = (__u16)owner;
-	k.remote_port = q->proto == IPPROTO_ICMP ? 0 : q->dport;
+	k.remote_port = q->proto == GATE_IPPROTO_ICMP ? 0 : q->dport;
 	f = bpf_map_lookup_elem(&flows, &k);
 	if (!f || GATE_READ(f->owner) != gate_session_owner((__u32)slot, q->sport) || now >= f->expires)
 		return GATE_R_ICMP_UNMATCHED;
@@ -111,6 +159,8 @@ static __always_inline int gate_error_in(const struct gate_pkt *p, const struct 
 	c->port = k.local_port;
 	return 0;
 }
+
+#endif
 
 /** An error from inside about what came in through a hole or session. */
 static __always_inline int gate_error_out(const struct gate_pkt *p, const struct gate_quote *q, __u64 now, struct gate_change *c)
@@ -125,9 +175,9 @@ static __always_inline int gate_error_out(const struct gate_pkt *p, const struct
 	if (tenant < 0)
 		return GATE_R_SPOOFED;
 	/* Only to whom it was that sent it, and only about one's own tenant's flow. */
-	if (q->src != p->dst || gate_tenant_of(q->dst) != tenant)
+	if (!gate_ip_eq(q->src, p->dst) || gate_tenant_of(q->dst) != tenant)
 		return GATE_R_ICMP_UNMATCHED;
-	k.remote_port = q->proto == IPPROTO_ICMP ? 0 : q->sport;
+	k.remote_port = q->proto == GATE_IPPROTO_ICMP ? 0 : q->sport;
 	f = bpf_map_lookup_elem(&flows, &k);
 	if (!f)
 		return GATE_R_ICMP_UNMATCHED;
@@ -139,15 +189,15 @@ static __always_inline int gate_error_out(const struct gate_pkt *p, const struct
 		g = bpf_map_lookup_elem(&grants, &index);
 		if (!g)
 			return GATE_R_INTERNAL;
-		c->ip = g->public_ip;
+		c->ip = GATE_IP(g->public);
 		c->port = g->public_port;
 		return 0;
 	}
-	c->ip = gate_params.public_ip[(owner >> 16) & (GATE_PUBLIC_SLOTS - 1)];
-	c->port = (__u16)owner;
+	gate_session_public(owner, k.local_ip, c);
 	return 0;
 }
 
+#if GATE_FAMILY == 4
 /** Rewrites the error and what it quotes, and sends it. */
 static __always_inline int gate_send_error(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_quote *q,
 					   const struct gate_change *c, const struct gate_route *route, int to)
@@ -176,7 +226,7 @@ static __always_inline int gate_send_error(struct xdp_md *ctx, const struct gate
 	was = inner->check;
 	inner->check = gate_csum_apply(was, addr);
 	error = gate_sum_replace16(l4sum, was, inner->check);
-	if (q->proto == IPPROTO_ICMP) {
+	if (q->proto == GATE_IPPROTO_ICMP) {
 		port = (__u16 *)(void *)(l4 + 4);
 		check = (__u16 *)(void *)(l4 + 2);
 		was = *check;
@@ -209,6 +259,7 @@ static __always_inline int gate_send_error(struct xdp_md *ctx, const struct gate
 	ip->check = gate_csum_apply(ip->check, sum);
 	return bpf_redirect_map(&devices, (__u32)to, XDP_DROP) == XDP_REDIRECT ? 0 : GATE_R_INTERNAL;
 }
+#endif
 
 /** Both directions. side: where it arrived. */
 static __always_inline int gate_error(struct xdp_md *ctx, const struct gate_pkt *p, int side, __u64 now)
@@ -221,18 +272,34 @@ static __always_inline int gate_error(struct xdp_md *ctx, const struct gate_pkt 
 
 	if (p->ttl <= 1)
 		return GATE_R_TTL;
-	if (p->payload < sizeof(struct iphdr) + 8)
+	if (p->payload < GATE_IP_BYTES + 8)
 		return GATE_R_ICMP_UNMATCHED;
 	why = gate_quote_parse(ctx, &q);
-	if (!why)
-		why = side == GATE_OUTSIDE ? gate_error_in(p, &q, now, &c) : gate_error_out(p, &q, now, &c);
+	if (why)
+		return why;
+	if (side == GATE_INSIDE)
+		why = gate_error_out(p, &q, now, &c);
+#if GATE_FAMILY == 4
+	else if (!GATE_FIREWALL)
+		why = gate_error_in(p, &q, now, &c);
+#endif
+	else
+		why = gate_error_in_plain(p, &q, now);
 	if (why)
 		return why;
 	if (!gate_budget(GATE_B_ICMP, now, GATE_ICMP_PER_S, GATE_NS_PER_S / 10))
 		return GATE_R_ICMP_RATE;
+	if (GATE_FIREWALL)
+		c.ip = side == GATE_OUTSIDE ? p->dst : p->src;
 	if (side == GATE_OUTSIDE)
 		why = gate_find_route(ctx, p, p->src, c.ip, p->len, to, now, &route);
 	else
 		why = gate_find_route(ctx, p, c.ip, p->dst, p->len, to, now, &route);
-	return why ? why : gate_send_error(ctx, p, &q, &c, &route, to);
+	if (why)
+		return why;
+#if GATE_FAMILY == 4
+	if (!GATE_FIREWALL)
+		return gate_send_error(ctx, p, &q, &c, &route, to);
+#endif
+	return gate_send_plain(ctx, p, &route, to);
 }

@@ -8,7 +8,7 @@
 
 #include "gate/bpf/filter.h"
 
-#define GATE_ABI 4u
+#define GATE_ABI 5u
 
 enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 
@@ -23,6 +23,7 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	X(GATE_R_ETHERTYPE, "ethertype", 1)             \
 	X(GATE_R_IP_HEADER, "ip_header", 1)             \
 	X(GATE_R_IP_OPTIONS, "ip_options", 1)           \
+	X(GATE_R_IPV6_EXTENSION, "ipv6_extension", 1)   \
 	X(GATE_R_FRAGMENT, "fragment", 1)               \
 	X(GATE_R_FRAGMENT_INSIDE, "fragment_inside", 1) \
 	X(GATE_R_IP_SOURCE, "ip_source", 1)             \
@@ -30,6 +31,7 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	X(GATE_R_PROTOCOL, "protocol", 1)               \
 	X(GATE_R_L4_HEADER, "l4_header", 1)             \
 	X(GATE_R_L4_LENGTH, "l4_length", 1)             \
+	X(GATE_R_UDP_CHECKSUM, "udp_checksum", 1)       \
 	X(GATE_R_TCP_FLAGS, "tcp_flags", 1)             \
 	X(GATE_R_ICMP_TYPE, "icmp_type", 1)             \
 	/* from outside */                              \
@@ -73,6 +75,10 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	X(GATE_R_BUSY, "busy", 1)                       \
 	/* towards the gate's host */                   \
 	X(GATE_R_ARP_RATE, "arp_rate", 1)               \
+	X(GATE_R_ND_INVALID, "nd_invalid", 1)           \
+	X(GATE_R_ND_ROUTER, "nd_router", 1)             \
+	X(GATE_R_ND_RATE, "nd_rate", 1)                 \
+	X(GATE_R_MLD, "mld", 1)                         \
 	X(GATE_R_CONTROL_RATE, "control_rate", 1)       \
 	/* ICMP errors */                               \
 	X(GATE_R_ICMP_UNMATCHED, "icmp_unmatched", 1)   \
@@ -87,6 +93,7 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	X(GATE_R_INTERNAL, "internal", 1)               \
 	/* what passed */                               \
 	X(GATE_R_ARP, "arp", 0)                         \
+	X(GATE_R_ND, "nd", 0)                           \
 	X(GATE_R_CONTROL, "control", 0)                 \
 	X(GATE_R_HOLE_IN, "hole_in", 0)                 \
 	X(GATE_R_HOLE_OUT, "hole_out", 0)               \
@@ -128,11 +135,22 @@ enum gate_reason {
 #define GATE_PORT_TRIES     32
 #define GATE_ICMP_PER_S     100 /* translated errors a second and CPU */
 #define GATE_ARP_PER_S      2000
+#define GATE_ND_PER_S       2000
 #define GATE_CONTROL_PER_S  100000
 #define GATE_CONTROL_SYN_S  200
 
 /** Protocol index in the port table. */
 enum gate_proto { GATE_P_TCP = 0, GATE_P_UDP = 1, GATE_P_ICMP = 2, GATE_PROTOS };
+
+struct gate_ip6 {
+	__u32 w[4];
+};
+
+/** An address of either family, where both are kept in one table. */
+union gate_addr {
+	__u32 ip4;
+	struct gate_ip6 ip6;
+};
 
 /** The programs' read-only data: a new file is a new load, swapped in atomically. */
 struct gate_params {
@@ -147,10 +165,17 @@ struct gate_params {
 	__u16 control_port;
 	__u16 ntenant;
 	__u32 tenant_flows; /* sessions that one tenant may hold */
-	__u32 flows;        /* and all of them together */
+	__u32 sessions;     /* and all of them together */
 	struct gate_filter_size filter;
 	__u64 port_key[2]; /* makes public ports unpredictable even to who sees many */
 	__u64 filter_key;
+	__u32 firewall; /* IPv4: public_ip are the services' own addresses, and nothing is translated */
+	__u32 ip6;      /* IPv6 is served at all */
+	__u32 nprotected6;
+	__u32 self_ip[GATE_SIDES]; /* the gate's own addresses, that its messages come from; 0: none */
+	struct gate_ip6 self_ip6[GATE_SIDES];
+	struct gate_ip6 control_ip6;
+	struct gate_ip6 protected6[GATE_PUBLIC_SLOTS];
 };
 
 /** One end of a flow inside: key of mappings and of services. */
@@ -161,9 +186,23 @@ struct gate_end {
 	__u8 pad;
 };
 
+struct gate_end6 {
+	struct gate_ip6 ip;
+	__u16 port;
+	__u8 proto;
+	__u8 pad;
+};
+
 /** A flow as the inside sees it: local is the inside end. ICMP: the query id is the local port, the remote one is 0. */
 struct gate_key {
 	__u32 local_ip, remote_ip;
+	__u16 local_port, remote_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct gate_key6 {
+	struct gate_ip6 local_ip, remote_ip;
 	__u16 local_port, remote_port;
 	__u8 proto;
 	__u8 pad[3];
@@ -188,11 +227,33 @@ struct gate_port {
 #define GATE_FLOW_SESSION 2ull         /* | public slot << 16 | public port (as in the packet) */
 #define GATE_FLOW_DEAD    (3ull << 62) /* being deleted, by who wrote this: nobody may revive it */
 
+/* Without translation all holes of a service share its port: what no flow claims is looked up among the holes that wait for their first
+ * packet from this remote. Its address is zero for a hole whose first valid tag is still to say it. */
+#define GATE_WAITING 8 /* of one remote at one port */
+struct gate_waiting_key {
+	__u32 local_ip, remote_ip;
+	__u16 local_port;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct gate_waiting_key6 {
+	struct gate_ip6 local_ip, remote_ip;
+	__u16 local_port;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct gate_waiting {
+	__u32 place[GATE_WAITING]; /* index of the grant, plus one; 0 from the first free one on */
+};
+
 /* Hole id: 42 bits of generation, 20 bits of index; 0 is none. */
 #define GATE_HOLE_INDEX_BITS 20
 #define GATE_HOLE_INDEX(id)  ((__u32)((id) & ((1u << GATE_HOLE_INDEX_BITS) - 1)))
 
 #define GATE_GRANT_TAG 1u
+#define GATE_GRANT_IP6 2u
 
 /** What was granted. User space writes it (memory mapped; `id` last, and cleared first), the path only reads it. */
 struct gate_grant {
@@ -200,18 +261,18 @@ struct gate_grant {
 	__u64 expires;
 	__u64 connect_by;
 	__u64 opened;
-	__u64 idle_ns;     /* 0: none */
-	__u64 key[2];      /* SipHash key as two little-endian words */
-	__u64 byte_cost;   /* ns per byte << 16; 0: no limit */
-	__u64 packet_cost; /* ns per packet; 0: no limit */
-	__u64 syn_cost;    /* ns per SYN */
-	__u32 inside_ip, remote_ip, public_ip;
+	__u64 idle_ns;                               /* 0: none */
+	__u64 key[2];                                /* SipHash key as two little-endian words */
+	__u64 byte_cost;                             /* ns per byte << 16; 0: no limit */
+	__u64 packet_cost;                           /* ns per packet; 0: no limit */
+	__u64 syn_cost;                              /* ns per SYN */
 	__u16 inside_port, remote_port, public_port; /* remote_port 0: any */
 	__u8 proto;
-	__u8 flags;
-	__u32 user; /* place in `users`; 0: none */
+	__u8 flags;                             /* GATE_GRANT_x */
+	__u32 user;                             /* place in `users`; 0: none */
+	union gate_addr inside, remote, public; /* what IPv4 needs is in the first two cache lines */
 	__u32 pad;
-	__u64 spare[3];
+	__u64 spare[6];
 };
 
 /** What the holes of one user share. Place 0 is nobody's. A line of the cache each: users do not slow each other down. */
@@ -313,9 +374,9 @@ struct gate_hole {
 	__u64 id;
 	__u64 last;                          /* latest packet that passed, either way */
 	__u64 byte_due, packet_due, syn_due; /* token buckets as theoretical arrival times */
-	__u32 remote_ip;
+	union gate_addr remote;
 	__u16 remote_port;
-	__u16 pad2;
+	__u16 pad2[3];
 	__u64 packets_in, bytes_in, packets_out, bytes_out;
 	__u64 closed; /* TCP: when the connection ended; 0 while it lives */
 	union {
@@ -325,7 +386,7 @@ struct gate_hole {
 			struct gate_embryo embryo[GATE_EMBRYOS];
 		};
 	};
-	__u64 spare[4];
+	__u64 spare[2];
 };
 
 /** An inside end that is or was granted as a service: it opens no mapping. */
@@ -337,13 +398,18 @@ struct gate_service {
 /** Per tenant, and in the last place for all of them; kept over restarts. */
 #define GATE_USAGE_ALL GATE_TENANT_SLOTS
 struct gate_usage {
-	__u64 flows; /* sessions */
+	__u64 sessions;
 	__u64 spare[3];
 };
 
 struct gate_prefix_key {
 	__u32 bits;
 	__u32 ip;
+};
+
+struct gate_prefix_key6 {
+	__u32 bits;
+	struct gate_ip6 ip;
 };
 
 /** In the first and only element of `meta`; what does not match is not adopted. */
@@ -355,16 +421,23 @@ struct gate_meta {
 	__u64 boot_id;
 	__u64 generation; /* of the next hole */
 	__u32 port_low, port_span;
-	__u32 generic;     /* the links are: both sides are of one kind */
-	__u32 drain;       /* the operator wants no new holes; only user space looks */
-	__u32 filter_half; /* the one in use */
+	__u32 generic;       /* the links are: both sides are of one kind */
+	__u32 drain;         /* the operator wants no new holes; only user space looks */
+	__u32 filter_half;   /* the one in use */
+	__u32 firewall, ip6; /* as in struct gate_params */
 	__u32 pad;
 	__u64 filter_key;
 	__u64 tenant_name[GATE_TENANT_SLOTS];
 };
 
 /** Places in `budgets`, each a number a CPU; 0: nothing used. */
-enum gate_budget { GATE_B_ARP = 0, GATE_B_CONTROL, GATE_B_CONTROL_SYN, GATE_B_ICMP, GATE_B_TRACE, GATE_B_EXPLAIN, GATE_BUDGETS };
+enum gate_budget { GATE_B_ARP = 0, GATE_B_ND, GATE_B_CONTROL, GATE_B_CONTROL_SYN, GATE_B_ICMP, GATE_B_TRACE, GATE_B_EXPLAIN, GATE_BUDGETS };
+
+/** A neighbour that user space is asked to resolve; of IPv4 the rest is zero. */
+struct gate_asked {
+	__u32 ifindex;
+	union gate_addr ip;
+};
 
 /* Next hops that user space knows for certain, by the side they leave by. Whatever is not here is asked of the kernel, packet by packet. */
 #define GATE_HOP_PREFIXES    16
@@ -398,8 +471,8 @@ enum gate_event_kind { GATE_EVENT_NEIGHBOUR = 1 };
 struct gate_event {
 	__u32 kind;
 	__u32 ifindex;
-	__u32 ip;
-	__u32 pad;
+	__u32 ip6; /* the address is one */
+	union gate_addr ip;
 };
 
 /** What gate_reap takes as its packet: keys of the `what` table. */
@@ -411,10 +484,21 @@ struct gate_reap {
 	struct gate_key key[GATE_REAP_MAX]; /* mappings: local_ip, local_port, proto */
 };
 
+struct gate_reap6 {
+	__u32 what;
+	__u32 count;
+	struct gate_key6 key[GATE_REAP_MAX];
+};
+
 _Static_assert(sizeof(struct gate_end) == 8, "key");
 _Static_assert(sizeof(struct gate_key) == 16, "key");
+_Static_assert(sizeof(struct gate_end6) == 20, "key");
+_Static_assert(sizeof(struct gate_key6) == 40, "key");
+_Static_assert(sizeof(struct gate_prefix_key6) == 20, "key");
+_Static_assert(sizeof(struct gate_waiting_key) == 12, "key");
+_Static_assert(sizeof(struct gate_waiting_key6) == 36, "key");
 _Static_assert(sizeof(struct gate_port) == 8, "port");
-_Static_assert(sizeof(struct gate_grant) == 136, "grant");
+_Static_assert(sizeof(struct gate_grant) == 192 && __builtin_offsetof(struct gate_grant, public) == 124, "grant");
 _Static_assert(sizeof(struct gate_user) == 64, "user");
 _Static_assert(sizeof(struct gate_info) == 128, "info");
 _Static_assert(sizeof(struct gate_tcp_end) == 20, "tcp end");
@@ -425,4 +509,5 @@ _Static_assert(sizeof(struct gate_embryo) == 64, "embryo");
 _Static_assert(sizeof(struct gate_hop) == 24, "hop");
 _Static_assert(sizeof(struct gate_hop_tables) == 16 + 4 * 24 * (17 + 256), "hop tables");
 _Static_assert(sizeof(struct gate_reap) == 8 + 16 * GATE_REAP_MAX, "reap");
+_Static_assert(sizeof(struct gate_reap6) == 8 + 40 * GATE_REAP_MAX, "reap");
 _Static_assert(GATE_REASON_COUNT < 128, "counters");

@@ -10,13 +10,18 @@
 #define GATE_IPV6_BYTES     40
 #define GATE_IP_ICMPV6      58
 
+#if GATE_FAMILY == 4
 struct gate_trace_want gate_trace_want = {};
+#else
+extern struct gate_trace_want gate_trace_want;
+#endif
 
-struct {
+GATE_SHARED struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 64 * 1024);
 } samples SEC(".maps");
 
+#if GATE_FAMILY == 4
 /* Reads through the helper: these frames are the malformed ones, and nothing here is in a hurry. */
 static __always_inline void gate_sample_headers(struct xdp_md *ctx, struct gate_sample *s)
 {
@@ -85,6 +90,10 @@ __attribute__((noinline)) int gate_trace_drop(struct xdp_md *ctx, __u32 reason)
 	bpf_ringbuf_submit(s, BPF_RB_NO_WAKEUP);
 	return 0;
 }
+
+#else
+int gate_trace_drop(struct xdp_md *ctx, __u32 reason);
+#endif
 
 static __always_inline int gate_drop(struct xdp_md *ctx, __u32 reason)
 {

@@ -56,7 +56,10 @@ bool fx_up(void)
 	   "ip link add lan address 02:00:00:00:64:01 type veth peer name lanp; ip link set wanp up; ip link set lanp up; "
 	   "ip addr add 198.18.3.2/24 dev wan; ip addr add 198.18.100.1/24 dev lan; ip link set wan up; ip link set lan up; "
 	   "ip route add default via 198.18.3.1; ip neigh add 198.18.3.1 lladdr 02:00:00:00:03:01 dev wan nud permanent; "
-	   "ip neigh add 198.18.100.2 lladdr 02:00:00:00:64:02 dev lan nud permanent");
+	   "ip neigh add 198.18.100.2 lladdr 02:00:00:00:64:02 dev lan nud permanent; "
+	   "ip addr add 2001:db8:3::2/64 dev wan nodad; ip addr add 2001:db8:100::1/64 dev lan nodad; "
+	   "ip route add default via 2001:db8:3::1; ip neigh add 2001:db8:3::1 lladdr 02:00:00:00:03:01 dev wan nud permanent; "
+	   "ip neigh add 2001:db8:100::2 lladdr 02:00:00:00:64:02 dev lan nud permanent");
 	memcpy(gate_mac[GATE_OUTSIDE], "\x02\0\0\0\x03\x02", 6);
 	memcpy(gate_mac[GATE_INSIDE], "\x02\0\0\0\x64\x01", 6);
 
@@ -82,6 +85,20 @@ bool fx_up(void)
 	fx_config.tenant[1].nprefix = 1;
 	fx_config.tenant[1].holes = 16;
 	return true;
+}
+
+void fx_protect(const char *service4, const char *service6)
+{
+	if (service4 != NULL)
+		fx_addr(&fx_config.public[0], service4, 0);
+	fx_config.firewall = service4 != NULL;
+	if (service6 != NULL)
+		fx_addr(&fx_config.protected6[0], service6, 0);
+	fx_config.nprotected6 = service6 != NULL;
+	wn_prefix_parse(SPAN_LIT("2001:db8:100::/65"), &fx_config.tenant[0].prefix[1]);
+	fx_config.tenant[0].nprefix = 2;
+	wn_prefix_parse(SPAN_LIT("2001:db8:100:0:8000::/66"), &fx_config.tenant[1].prefix[1]);
+	fx_config.tenant[1].nprefix = 2;
 }
 
 void fx_down(void)
@@ -186,31 +203,57 @@ static void put32(uint8_t *p, uint32_t v)
 	put16(p + 2, v);
 }
 
-static size_t build(const uint8_t *dmac, const uint8_t *smac, const struct fx_packet *p, uint8_t *out)
+static uint32_t words(const uint8_t *p, size_t n)
 {
-	const uint8_t proto = p->proto != 0 ? p->proto : IPPROTO_UDP;
-	uint8_t *ip = out + 14, *l4 = ip + 20;
-	size_t header = proto == IPPROTO_TCP ? 20 + p->noption : 8, l4len = header + p->n;
-	uint32_t pseudo = 0;
-	uint16_t check;
+	uint32_t sum = 0;
 
-	memset(out, 0, 34 + header);
-	memcpy(out, dmac, 6);
-	memcpy(out + 6, smac, 6);
-	put16(out + 12, 0x0800);
+	for (size_t i = 0; i < n; i += 2)
+		sum += (uint32_t)p[i] << 8 | p[i + 1];
+	return sum;
+}
+
+/* \return the length of the IP header; *pseudo is the sum that layer 4's checksums begin with. */
+static size_t build_ip(const struct fx_packet *p, uint8_t proto, size_t l4len, uint8_t *ip, uint32_t *pseudo)
+{
+	const uint8_t ttl = p->ttl != 0 ? p->ttl : 64;
+
+	if (strchr(p->src, ':') != NULL) {
+		ip[0] = 0x60;
+		put16(ip + 4, (uint32_t)l4len);
+		ip[6] = proto;
+		ip[7] = ttl;
+		inet_pton(AF_INET6, p->src, ip + 8);
+		inet_pton(AF_INET6, p->dst, ip + 24);
+		*pseudo = words(ip + 8, 32) + proto + (uint32_t)l4len;
+		return 40;
+	}
 	ip[0] = 0x45;
 	put16(ip + 2, (uint32_t)(20 + l4len));
 	put16(ip + 4, 0x1234);
 	put16(ip + 6, p->fx & FX_NO_DF ? 0 : 0x4000);
-	ip[8] = p->ttl != 0 ? p->ttl : 64;
+	ip[8] = ttl;
 	ip[9] = proto;
 	inet_pton(AF_INET, p->src, ip + 12);
 	inet_pton(AF_INET, p->dst, ip + 16);
 	put16(ip + 10, sum16(ip, 20, 0));
+	*pseudo = words(ip + 12, 8) + proto + (uint32_t)l4len;
+	return 20;
+}
 
-	for (int i = 12; i < 20; i += 2)
-		pseudo += (uint32_t)ip[i] << 8 | ip[i + 1];
-	pseudo += proto + (uint32_t)l4len;
+static size_t build(const uint8_t *dmac, const uint8_t *smac, const struct fx_packet *p, uint8_t *out)
+{
+	const uint8_t proto = p->proto != 0 ? p->proto : IPPROTO_UDP;
+	size_t header = proto == IPPROTO_TCP ? 20 + p->noption : 8, l4len = header + p->n, at;
+	uint32_t pseudo;
+	uint16_t check;
+	uint8_t *l4;
+
+	memset(out, 0, 54 + header);
+	memcpy(out, dmac, 6);
+	memcpy(out + 6, smac, 6);
+	put16(out + 12, strchr(p->src, ':') != NULL ? 0x86dd : 0x0800);
+	at = 14 + build_ip(p, proto, l4len, out + 14, &pseudo);
+	l4 = out + at;
 	if (p->n > 0)
 		memcpy(l4 + header, p->payload, p->n);
 	switch (proto) {
@@ -236,12 +279,13 @@ static size_t build(const uint8_t *dmac, const uint8_t *smac, const struct fx_pa
 		break;
 	default:
 		l4[0] = p->icmp_type;
+		l4[1] = p->icmp_code;
 		put16(l4 + 4, p->sport);
 		put16(l4 + 6, 1);
-		put16(l4 + 2, sum16(l4, l4len, 0));
+		put16(l4 + 2, sum16(l4, l4len, proto == IPPROTO_ICMPV6 ? pseudo : 0));
 		break;
 	}
-	return 34 + l4len;
+	return at + l4len;
 }
 
 size_t fx_arriving(int side, const struct fx_packet *p, uint8_t *out)

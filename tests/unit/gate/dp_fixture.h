@@ -16,17 +16,22 @@
 #define FX_CLIENT  "198.18.4.2"
 #define FX_OTHER   "198.18.5.2"
 #define FX_FRAME   2048
+/* The same in IPv6; FX_SERVICE6 and FX_SERVICE are protected addresses where a test asks for it. */
+#define FX_SERVICE6 "2001:db8:100::2"
+#define FX_CONTROL6 "2001:db8:100::1"
+#define FX_CLIENT6  "2001:db8:4::2"
+#define FX_OTHER6   "2001:db8:5::2"
 
 enum fx_flag { FX_NO_CSUM = 1, FX_NO_DF = 2 };
 
 struct fx_packet {
-	const char *src, *dst;
+	const char *src, *dst; /* of one family */
 	uint16_t sport, dport; /* ICMP echo: sport is the id */
 	uint8_t proto;         /* IPPROTO_UDP when 0 */
 	uint8_t ttl;           /* 64 when 0 */
 	uint8_t flags;         /* TCP */
 	uint8_t fx;            /* enum fx_flag */
-	uint8_t icmp_type;
+	uint8_t icmp_type, icmp_code;
 	uint16_t window;
 	uint32_t seq, ack;
 	const uint8_t *option; /* TCP */
@@ -87,8 +92,10 @@ uint64_t fx_counter(const char *name);
 /** Fills every budget (ARP, control, ICMP errors) again. */
 void fx_refill(void);
 
-/** An OPEN with sane values for the rest. */
+/** An OPEN with sane values for the rest. remote NULL: with a tag. */
 struct gate_request fx_open_request(uint8_t proto, uint16_t port, const char *remote);
+/** Where nothing is translated: protects these addresses, NULL for none. */
+void fx_protect(const char *service4, const char *service6);
 struct gate_reply fx_apply(const struct gate_request *r);
 struct gate_reply fx_apply_op(uint8_t op, uint64_t hole, uint32_t lifetime_s);
 struct gate_grant *fx_grant(uint64_t hole);

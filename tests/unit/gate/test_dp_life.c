@@ -42,7 +42,10 @@ static void hostile_requests(void **state)
 		   {FX_SERVICE, "0.1.2.3", GATE_BAD_RECORD},
 		   {FX_SERVICE, "127.0.0.1", GATE_BAD_RECORD},
 		   {FX_SERVICE, "239.1.1.1", GATE_BAD_RECORD},
-		   {"2001:db8::2", "2001:db8::1", GATE_BAD_RECORD}};
+		   {"2001:db8::2", "2001:db8::1", GATE_NOT_YOURS},
+		   {"fe80::2", "2001:db8::1", GATE_BAD_RECORD},
+		   {"::1", "2001:db8::1", GATE_BAD_RECORD},
+		   {"ff02::1", "2001:db8::1", GATE_BAD_RECORD}};
 	struct gate_request r, good = fx_open_request(IPPROTO_TCP, 22, FX_CLIENT);
 	struct gate_reply h;
 

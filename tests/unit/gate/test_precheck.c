@@ -52,7 +52,7 @@ static void say(enum gate_finding kind, const char *key, const char *text, void 
 /* \return how many things are wrong with how frames pass. */
 static unsigned look(enum gate_mode mode)
 {
-	struct gate_config cfg = {.outside = "t-wan", .inside = "t-lan", .mode = mode};
+	struct gate_config cfg = {.outside = "t-wan", .inside = "t-lan", .mode = mode, .control.ip = {[10] = 0xff, [11] = 0xff}};
 	unsigned n;
 
 	memset(said, 0, sizeof(said));
