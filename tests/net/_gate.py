@@ -87,6 +87,40 @@ def icmp(kind, code, rest=0, payload=b""):
     return b[:2] + struct.pack("!H", checksum(b)) + b[4:]
 
 
+def siphash(key, data):
+    """SipHash-2-4, written for the tests alone."""
+    mask = 2**64 - 1
+    k0, k1 = struct.unpack("<QQ", key)
+    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+
+    def rotate(x, n):
+        return (x << n | x >> (64 - n)) & mask
+
+    def rounds(n):
+        a, b, c, d = v
+        for _ in range(n):
+            a = a + b & mask
+            b = rotate(b, 13) ^ a
+            a = rotate(a, 32)
+            c = c + d & mask
+            d = rotate(d, 16) ^ c
+            a = a + d & mask
+            d = rotate(d, 21) ^ a
+            c = c + b & mask
+            b = rotate(b, 17) ^ c
+            c = rotate(c, 32)
+        v[:] = a, b, c, d
+
+    whole = data + bytes(-(len(data) + 1) % 8) + bytes([len(data) & 255])
+    for (m,) in struct.iter_unpack("<Q", whole):
+        v[3] ^= m
+        rounds(2)
+        v[0] ^= m
+    v[2] ^= 255
+    rounds(4)
+    return struct.pack("<Q", v[0] ^ v[1] ^ v[2] ^ v[3])
+
+
 class Table:
     """A pinned map: whole values by whole keys."""
     SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The packet path alone, without the daemon around it: gate-path OUTSIDE INSIDE PUBLIC CONTROL PREFIX STATE, then a command a line.
+/* The packet path alone, without the daemon around it: gate-path OUTSIDE INSIDE PUBLIC CONTROL PREFIX STATE, then a command a line. With
+ * several PREFIXes, by commas, PUBLIC are the protected addresses, by commas too.
  *
  *   open udp|tcp ADDRESS:PORT tag|REMOTE[:PORT] LIFETIME   -> "ok HOLE PORT" or "status N"; with tag the key is 16 times 0x42
  *   close HOLE | renew HOLE LIFETIME                       -> "ok" or "status N"
@@ -9,6 +10,7 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,30 @@
 #include "gate/dataplane.h"
 
 static struct gate_config cfg;
+
+/* \return false when one of them is none. */
+static bool prefixes(char *list)
+{
+	unsigned *n = &cfg.tenant[0].nprefix;
+
+	for (char *at = strtok(list, ","); at != NULL && *n < GATE_PREFIXES_MAX; at = strtok(NULL, ","))
+		if (wn_prefix_parse(span_str(at), &cfg.tenant[0].prefix[(*n)++]) != 0)
+			return false;
+	return *n > 0;
+}
+
+static bool addresses(char *list)
+{
+	struct wn_addr a;
+
+	cfg.firewall = cfg.tenant[0].nprefix > 1;
+	for (char *at = strtok(list, ","); at != NULL; at = strtok(NULL, ",")) {
+		if (wn_ip_parse(span_str(at), &a) != 0)
+			return false;
+		*(wn_addr_is4(&a) ? &cfg.public[cfg.npublic++] : &cfg.protected6[cfg.nprotected6++]) = a;
+	}
+	return true;
+}
 
 static void counter(const char *name, int is_drop, uint64_t value, void *arg)
 {
@@ -90,13 +116,12 @@ int main(int argc, char **argv)
 	snprintf(cfg.inside, sizeof(cfg.inside), "%s", argv[2]);
 	snprintf(cfg.state, sizeof(cfg.state), "%s", argv[6]);
 	snprintf(cfg.tenant[0].name, sizeof(cfg.tenant[0].name), "example.org");
-	cfg.npublic = cfg.ntenant = cfg.tenant[0].nprefix = 1;
+	cfg.ntenant = 1;
 	cfg.port_low = 1024;
 	cfg.port_high = 65535;
 	cfg.flows = cfg.mappings = 4096;
 	cfg.holes = cfg.tenant[0].holes = 256;
-	if (wn_ip_parse(span_str(argv[3]), &cfg.public[0]) != 0 || wn_addr_parse(span_str(argv[4]), -1, &cfg.control) != 0 ||
-	    wn_prefix_parse(span_str(argv[5]), &cfg.tenant[0].prefix[0]) != 0)
+	if (!prefixes(argv[5]) || !addresses(argv[3]) || wn_addr_parse(span_str(argv[4]), -1, &cfg.control) != 0)
 		return 2;
 	if (gate_dp_open(&cfg, &dp) != 0)
 		return 1;

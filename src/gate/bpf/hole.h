@@ -367,7 +367,7 @@ static __always_inline int gate_hole_out(struct xdp_md *ctx, const struct gate_p
 	const struct gate_grant *g = bpf_map_lookup_elem(&grants, &index);
 	struct gate_hole *h = bpf_map_lookup_elem(&holes, &index);
 	struct gate_embryo *e;
-	struct gate_tcp_opt o;
+	struct gate_tcp_opt o = {}; /* the verifier cannot tell that it is read for TCP only */
 	int why = 0;
 
 	if (!g || !h)
