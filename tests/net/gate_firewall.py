@@ -264,7 +264,7 @@ def discovery(b):
     for ns, dev in (("client", "eth"), ("gate", "wan"), ("gate", "lan"), ("service", "eth")):
         sh(f"ip -n {t}-{ns} -6 neigh flush dev {dev}", check=False)
     back = until(10, lambda: b.ns("service", f"ping -c 1 -W 1 -I {SERVICE6} {CLIENT6}", check=False).returncode == 0)
-    ok(back and b.counters().get("nd", 0) > 0, "IPv6: neighbours are found again after both sides have forgotten them", b.counters())
+    ok(back and b.counters().get("discovery", 0) > 0, "IPv6: neighbours are found again after both sides have forgotten them", b.counters())
     mac = bytes.fromhex("333300000001")
     src, dst = socket.inet_pton(socket.AF_INET6, "fe80::99"), socket.inet_pton(socket.AF_INET6, "ff02::1")
     body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)

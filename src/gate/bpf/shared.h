@@ -93,7 +93,7 @@ enum gate_side { GATE_OUTSIDE = 0, GATE_INSIDE = 1, GATE_SIDES };
 	X(GATE_R_INTERNAL, "internal", 1)               \
 	/* what passed */                               \
 	X(GATE_R_ARP, "arp", 0)                         \
-	X(GATE_R_ND, "nd", 0)                           \
+	X(GATE_R_ND, "discovery", 0)                    \
 	X(GATE_R_CONTROL, "control", 0)                 \
 	X(GATE_R_HOLE_IN, "hole_in", 0)                 \
 	X(GATE_R_HOLE_OUT, "hole_out", 0)               \

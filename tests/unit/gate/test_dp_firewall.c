@@ -745,8 +745,8 @@ static void neighbour_discovery(void **state)
 			fx_expect_frame_drop(GATE_OUTSIDE, frame, n, row[i].reason);
 			continue;
 		}
-		was = fx_counter("nd");
-		if (fx_run(GATE_OUTSIDE, frame, n, out, NULL) != XDP_PASS || fx_counter("nd") != was + 1)
+		was = fx_counter("discovery");
+		if (fx_run(GATE_OUTSIDE, frame, n, out, NULL) != XDP_PASS || fx_counter("discovery") != was + 1)
 			fail_msg("row %zu does not reach the host", i);
 	}
 	/* With a code, or cut short, it is none. */
