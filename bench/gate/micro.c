@@ -166,7 +166,7 @@ static void load(uint32_t shift, uint32_t mappings)
 /* What write_hole and write_tag_x write towards. */
 static void towards(uint64_t hole, uint16_t port)
 {
-	bench->bss->bench_hole_ip = dp->grants[GATE_HOLE_INDEX(hole)].public_ip;
+	bench->bss->bench_hole_ip = dp->grants[GATE_HOLE_INDEX(hole)].public.ip4;
 	bench->bss->bench_hole_port = port;
 }
 

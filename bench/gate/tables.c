@@ -198,7 +198,7 @@ uint16_t bench_hole(struct gate_dp *dp, const uint8_t *key, uint64_t *id)
 	h->last = wn_now_ms() * GATE_NS_PER_MS;
 	if (key == NULL) {
 		h->bound = 1;
-		h->remote_ip = f.remote_ip;
+		h->remote.ip4 = f.remote_ip;
 		h->remote_port = f.remote_port;
 		tracked(&h->track);
 	}
