@@ -207,7 +207,9 @@ const char *gate_json_why(enum gate_status status)
 	case GATE_FULL:
 		return "the table of holes is full; `holes` in the gate's file is its size";
 	case GATE_NO_PORT:
-		return "no public port is free; outside.ports and outside.addresses in the gate's file are the pool";
+		return "no public port is free (outside.ports and outside.addresses in the gate's file are the pool), or too many holes of "
+		       "this "
+		       "remote wait at a protected address's port";
 	case GATE_NO_HOLE:
 	case GATE_END:
 		return "there is no such hole; `walnut gate list` shows those there are";

@@ -408,31 +408,52 @@ void fx_expect_drop(int side, const struct fx_packet *in, const char *reason)
 	fx_expect_frame_drop(side, frame, n, reason);
 }
 
-void fx_expect_told(int side, const struct fx_packet *in, const char *reason, const char *from, uint8_t type, uint8_t code, uint16_t mtu)
+static size_t build_told(int side, const struct fx_packet *in, const uint8_t *quote, const char *from, const uint8_t icmp_head[4],
+			 uint8_t *want)
 {
-	uint8_t frame[FX_FRAME], got[FX_FRAME], want[70] = {0}, *ip = want + 14, *icmp = want + 34;
-	size_t n = fx_arriving(side, in, frame), ngot;
-	struct snapshots before = {.n = 0};
-	uint64_t was = fx_counter(reason);
-	int verdict;
+	const bool six = strchr(in->src, ':') != NULL;
+	const size_t ip_bytes = six ? 40 : 20, keep = ip_bytes + 8;
+	uint8_t *ip = want + 14, *icmp = ip + ip_bytes;
+	uint32_t pseudo = 0;
 
 	memcpy(want, peer_mac[side], 6);
 	memcpy(want + 6, gate_mac[side], 6);
-	put16(want + 12, 0x0800);
-	ip[0] = 0x45;
-	ip[1] = 0xc0;
-	put16(ip + 2, 56);
-	put16(ip + 6, 0x4000);
-	ip[8] = 64;
-	ip[9] = IPPROTO_ICMP;
-	inet_pton(AF_INET, from, ip + 12);
-	inet_pton(AF_INET, in->src, ip + 16);
-	put16(ip + 10, sum16(ip, 20, 0));
-	icmp[0] = type;
-	icmp[1] = code;
-	put16(icmp + 6, mtu);
-	memcpy(icmp + 8, frame + 14, 28);
-	put16(icmp + 2, sum16(icmp, 36, 0));
+	if (six) {
+		put16(want + 12, 0x86dd);
+		ip[0] = 0x6c; /* internetwork control */
+		put16(ip + 4, (uint32_t)(8 + keep));
+		ip[6] = IPPROTO_ICMPV6;
+		ip[7] = 64;
+		inet_pton(AF_INET6, from, ip + 8);
+		inet_pton(AF_INET6, in->src, ip + 24);
+		pseudo = words(ip + 8, 32) + IPPROTO_ICMPV6 + (uint32_t)(8 + keep);
+	} else {
+		put16(want + 12, 0x0800);
+		ip[0] = 0x45;
+		ip[1] = 0xc0;
+		put16(ip + 2, 56);
+		put16(ip + 6, 0x4000);
+		ip[8] = 64;
+		ip[9] = IPPROTO_ICMP;
+		inet_pton(AF_INET, from, ip + 12);
+		inet_pton(AF_INET, in->src, ip + 16);
+		put16(ip + 10, sum16(ip, 20, 0));
+	}
+	memcpy(icmp, icmp_head, 2);
+	memcpy(icmp + 6, icmp_head + 2, 2);
+	memcpy(icmp + 8, quote, keep);
+	put16(icmp + 2, sum16(icmp, 8 + keep, pseudo));
+	return 14 + ip_bytes + 8 + keep;
+}
+
+void fx_expect_told(int side, const struct fx_packet *in, const char *reason, const char *from, uint8_t type, uint8_t code, uint16_t mtu)
+{
+	const uint8_t head[4] = {type, code, (uint8_t)(mtu >> 8), (uint8_t)mtu};
+	uint8_t frame[FX_FRAME], got[FX_FRAME], want[128] = {0};
+	size_t n = fx_arriving(side, in, frame), ngot, nwant = build_told(side, in, frame + 14, from, head, want);
+	struct snapshots before = {.n = 0};
+	uint64_t was = fx_counter(reason);
+	int verdict;
 
 	gate_dp_counters(fx_dp, take, &before);
 	verdict = fx_run(side, frame, n, got, &ngot);
@@ -440,8 +461,8 @@ void fx_expect_told(int side, const struct fx_packet *in, const char *reason, co
 		fprintf(stderr, "verdict %d, counted %s; expected an answer and %s\n", verdict, moved(&before), reason);
 	assert_int_equal(verdict, XDP_REDIRECT);
 	assert_int_equal(fx_counter(reason), was + 1);
-	assert_int_equal(ngot, sizeof(want));
-	assert_memory_equal(got, want, sizeof(want));
+	assert_int_equal(ngot, nwant);
+	assert_memory_equal(got, want, nwant);
 }
 
 void fx_passes(int side, const struct fx_packet *in, uint8_t *out, size_t *nout)

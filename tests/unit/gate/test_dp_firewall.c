@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -460,6 +461,30 @@ static void errors(void **state)
 	drops(GATE_INSIDE, p, "icmp_unmatched");
 }
 
+/* Who is known is told of what does not fit: from inside, and in a flow; from an address of the gate's own. */
+static void told(void **state)
+{
+	static const uint8_t data[1400];
+	struct gate_request r = request(IPPROTO_UDP, 53, f->client, 5000);
+	struct fx_packet out = packet(IPPROTO_UDP, f->service, 6000, f->client, 53),
+			 in = packet(IPPROTO_UDP, f->client, 5000, f->service, 53);
+
+	(void)state;
+	open_hole(&r);
+	passes(GATE_OUTSIDE, in);
+	assert_int_equal(system("ip link set wan mtu 1300 && ip link set lan mtu 1300"), 0);
+	out.payload = in.payload = data;
+	out.n = in.n = sizeof(data);
+	fx_expect_told(GATE_INSIDE, &out, "too_big_told", f->control, f->too_big, f->too_big_code, 1300);
+	fx_expect_told(GATE_OUTSIDE, &in, "too_big_told", f->six ? "2001:db8:3::2" : "198.18.3.2", f->too_big, f->too_big_code, 1300);
+	in.sport = 5001;
+	fx_expect_drop(GATE_OUTSIDE, &in, "wrong_remote"); /* a stranger is not */
+	assert_int_equal(system("ip link set wan mtu 1500 && ip link set lan mtu 1500"), 0);
+	out.n = 0;
+	out.ttl = 1;
+	fx_expect_told(GATE_INSIDE, &out, "ttl", f->control, f->six ? 3 : 11, 0, 0);
+}
+
 static void ends(void **state)
 {
 	struct gate_request r = request(IPPROTO_UDP, 53, f->client, 5000), t = request(IPPROTO_TCP, 443, f->client, 0);
@@ -857,6 +882,7 @@ int main(void)
 		BOTH(who_may_send),
 		BOTH(what_may_be_opened),
 		BOTH(errors),
+		BOTH(told),
 		BOTH(ends),
 		BOTH(a_hole_after_a_session),
 		BOTH(the_sweep_frees),
