@@ -23,7 +23,7 @@ class Grants:
     """As src/gate/bpf/shared.h lays them out: expiry at 8, the time to connect at 16."""
 
     def __init__(self, b):
-        self.table = Table(f"{b.state}/grants", 4, 136)
+        self.table = Table(f"{b.state}/grants", 4, 192)
 
     def get(self, hole, at):
         return struct.unpack("=Q", self.table.get(struct.pack("=I", int(hole) & HOLE_INDEX))[at:at + 8])[0]
