@@ -4,7 +4,8 @@
 
 #include "gate/bpf/session.h"
 
-/** Whether a waiting hole is this packet's. */
+/** Whether a waiting hole is this packet's: GATE_FITS_ALSO when others that wait come first. */
+enum { GATE_FITS_NOT, GATE_FITS_ALSO, GATE_FITS };
 static __always_inline int gate_waiting_fits(struct xdp_md *ctx, const struct gate_pkt *p, const struct gate_grant *g,
 					     const struct gate_hole *h, __u64 now)
 {
@@ -15,11 +16,13 @@ static __always_inline int gate_waiting_fits(struct xdp_md *ctx, const struct ga
 		return 0;
 	if (p->proto == IPPROTO_TCP)
 		/* A hole whose handshake is under way comes after those that have none: each connection shall find one of its own. */
-		return now < g->connect_by && !(used && h->embryo[0].seen);
+		return now >= g->connect_by ? GATE_FITS_NOT : used && h->embryo[0].seen ? GATE_FITS_ALSO : GATE_FITS;
 	if (g->flags & GATE_GRANT_TAG)
 		return p->payload >= GATE_TAG_TRAILER && p->payload - GATE_TAG_TRAILER <= GATE_TAG_DATA_MAX &&
-		       gate_tag_ok(ctx, p->payload - GATE_TAG_TRAILER, g->key[0], g->key[1]);
-	return g->remote_port == p->sport;
+				       gate_tag_ok(ctx, p->payload - GATE_TAG_TRAILER, g->key[0], g->key[1])
+			       ? GATE_FITS
+			       : GATE_FITS_NOT;
+	return g->remote_port == p->sport ? GATE_FITS : GATE_FITS_NOT;
 }
 
 /** The hole that waits under k for this packet; where none fits the first one, which says why not. \return its place, or 0. */
@@ -28,7 +31,8 @@ static __always_inline __u32 gate_waiting_under(struct xdp_md *ctx, const struct
 	const struct gate_waiting *w = bpf_map_lookup_elem(&waiting, k);
 	const struct gate_grant *g;
 	const struct gate_hole *h;
-	__u32 i, index;
+	__u32 i, index, also = 0;
+	int fits;
 
 	if (!w)
 		return 0;
@@ -40,10 +44,13 @@ static __always_inline __u32 gate_waiting_under(struct xdp_md *ctx, const struct
 		index = w->place[i] - 1;
 		g = bpf_map_lookup_elem(&grants, &index);
 		h = bpf_map_lookup_elem(&holes, &index);
-		if (g && h && gate_waiting_fits(ctx, p, g, h, now))
+		fits = g && h ? gate_waiting_fits(ctx, p, g, h, now) : GATE_FITS_NOT;
+		if (fits == GATE_FITS)
 			return index + 1;
+		if (fits == GATE_FITS_ALSO && !also)
+			also = index + 1;
 	}
-	return w->place[0];
+	return also ? also : w->place[0];
 }
 
 static __always_inline __u32 gate_waiting_find(struct xdp_md *ctx, const struct gate_pkt *p, __u64 now)
@@ -70,7 +77,6 @@ static __always_inline int gate_firewall_find(struct xdp_md *ctx, const struct g
 					      struct gate_flow **f, __u64 *owner, __u32 *index)
 {
 	struct gate_flow *found;
-	const struct gate_grant *g;
 	__u32 place;
 
 	if (p->ttl <= 1)
@@ -85,8 +91,7 @@ static __always_inline int gate_firewall_find(struct xdp_md *ctx, const struct g
 		*owner = GATE_READ(found->owner);
 		if (GATE_OWNER_KIND(*owner) == GATE_FLOW_HOLE) {
 			*index = GATE_HOLE_INDEX(*owner);
-			g = bpf_map_lookup_elem(&grants, index);
-			if (g && GATE_READ(g->id) == GATE_OWNER_VALUE(*owner))
+			if (gate_flow_alive(found, *owner, k, now))
 				return 0;
 		} else if (GATE_OWNER_KIND(*owner) == GATE_FLOW_SESSION && now < GATE_READ(found->expires)) {
 			*f = found;
@@ -100,5 +105,5 @@ static __always_inline int gate_firewall_find(struct xdp_md *ctx, const struct g
 	}
 	if (found && GATE_OWNER_KIND(*owner) == GATE_FLOW_SESSION)
 		return GATE_R_SESSION_EXPIRED;
-	return GATE_R_NO_HOLE;
+	return found && GATE_OWNER_KIND(*owner) == GATE_FLOW_HOLE ? 0 : GATE_R_NO_HOLE; /* the hole that was says why not */
 }

@@ -299,6 +299,36 @@ static void checksum_zero(void **state)
 	fx_expect_out(GATE_OUTSIDE, &p, &want);
 }
 
+/* A hole that is over leaves its flow behind until it is swept: that keeps nobody out of the next one, on the very same ports. */
+static void who_was_here_comes_again(void **state)
+{
+	struct gate_request r = tagged(4500, f->client, 0x42), next = tagged(4500, f->client, 0x43);
+	struct fx_packet p = packet(IPPROTO_UDP, f->client, 5000, f->service, 4500);
+	struct gate_reply h;
+
+	(void)state;
+	h = open_hole(&r);
+	sealed(p, r.key, 1, 20, NULL);
+	fx_grant(h.hole)->expires = 1;
+	sealed(p, r.key, 2, 20, "hole_expired");
+	open_hole(&next);
+	sealed(p, next.key, 1, 20, NULL);
+	sealed(p, next.key, 2, 20, NULL);
+}
+
+/* A client that gives its first attempt up has another from a port of its own, also while an earlier connection stands first in line. */
+static void second_attempt(void **state)
+{
+	struct gate_request r = request(IPPROTO_TCP, 443, f->client, 0);
+
+	(void)state;
+	open_hole(&r);
+	open_hole(&r);
+	connect_from(f->client, 40000, 443);
+	passes(GATE_OUTSIDE, segment(f->client, 40001, f->service, 443, SYN, 1000, 0));
+	connect_from(f->client, 40002, 443);
+}
+
 static void tag_without_an_address(void **state)
 {
 	struct gate_request r = tagged(4500, NULL, 0x42), second = tagged(4500, NULL, 0x43), known = tagged(4500, f->other, 0x44);
@@ -873,6 +903,8 @@ int main(void)
 		BOTH(nothing_comes_in),
 		BOTH(tcp_hole),
 		BOTH(many_at_one_port),
+		BOTH(who_was_here_comes_again),
+		BOTH(second_attempt),
 		BOTH(udp_hole),
 		BOTH(every_length),
 		BOTH(checksum_zero),
