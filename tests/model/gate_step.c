@@ -133,11 +133,18 @@ static bool compare_replay(struct round *r, const struct gm_hole *h, const struc
 
 static bool compare_hole(struct round *r, const struct gm_hole *h)
 {
+	uint8_t ip[16], want[16];
 	struct gate_hole p;
 
 	if (!r->s->hole(h->id, &p))
 		return h->packets_in + h->packets_out == 0 || differs(r, "the path has forgotten a hole");
-	if ((p.bound != 0) != h->bound || (h->bound && (ntohl(p.remote.ip4) != h->bound_ip || ntohs(p.remote_port) != h->bound_port)))
+	memcpy(ip, &p.remote, sizeof(ip));
+	if (r->m->net.six)
+		gm_address6(h->bound_ip, want);
+	else
+		memcpy(want, &(uint32_t){htonl(h->bound_ip)}, 4);
+	if ((p.bound != 0) != h->bound ||
+	    (h->bound && (memcmp(ip, want, r->m->net.six ? 16 : 4) != 0 || ntohs(p.remote_port) != h->bound_port)))
 		return differs(r, "a hole is bound otherwise");
 	if (p.packets_in != h->packets_in || p.bytes_in != h->bytes_in || p.packets_out != h->packets_out || p.bytes_out != h->bytes_out)
 		return differs(r, "a hole has counted %llu packets, %llu bytes in, %llu, %llu out; must be %llu, %llu, %llu, %llu",

@@ -16,6 +16,7 @@ struct gate_dp;
 
 struct gate_user_net {
 	uint8_t mac[GATE_SIDES][6];                     /* the gate's own */
+	uint32_t self;                                  /* on the outside, network order */
 	uint32_t lan, lan_mask, wan, wan_mask, gateway; /* network order */
 	uint32_t mtu;
 	struct {

@@ -217,6 +217,8 @@ void gate_user_open(const struct gate_config *cfg, const struct gate_user_net *n
 					     [GATE_USER_FILTER] = (size_t)2 * gate_filter_words(gate_filter_size(cfg)),
 					     [GATE_USER_ANYONE] = (size_t)((cfg->npublic * GATE_PROTOS) << 16) / 64};
 	struct gate_params p = {.npublic = cfg->npublic,
+				.firewall = cfg->firewall,
+				.self_ip[GATE_OUTSIDE] = net->self,
 				.port_low = cfg->port_low,
 				.port_span = (uint32_t)cfg->port_high - cfg->port_low + 1,
 				.control_ip = gate_ip4(&cfg->control),

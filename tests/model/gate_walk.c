@@ -22,6 +22,7 @@ struct walker {
 	uint64_t seed, frames;
 	size_t opener[64]; /* steps that opened a hole, also one that is closed */
 	unsigned nopeners;
+	struct gate_request latest; /* that was opened */
 };
 
 static struct gm_net net = {
@@ -81,8 +82,10 @@ static void address(struct wn_addr *a, uint32_t ip, uint16_t port)
 void walk_config(struct gate_config *cfg)
 {
 	for (unsigned i = 0; i < net.npublic; i++)
-		address(&cfg->public[i], net.public_ip[i], 0);
-	cfg->npublic = net.npublic;
+		address(net.six ? &cfg->protected6[i] : &cfg->public[i], net.public_ip[i], 0);
+	cfg->npublic = net.six ? 0 : net.npublic;
+	cfg->nprotected6 = net.six ? net.npublic : 0;
+	cfg->firewall = net.firewall && !net.six;
 	cfg->port_low = net.port_low;
 	cfg->port_high = net.port_high;
 	address(&cfg->control, net.control_ip, net.control_port);
@@ -125,24 +128,25 @@ static void count_class(const char *why)
 static void count_lengths(const struct frame *in, const uint8_t *out, size_t nout)
 {
 	static bool seen[1473], seen_stripped[1473];
+	const size_t l4 = net.six ? 54 : 34;
 	size_t n;
 
 	if (walk_tally.out == 0) {
 		memset(seen, 0, sizeof(seen));
 		memset(seen_stripped, 0, sizeof(seen_stripped));
 	}
-	if (nout < 42 || out[23] != IPPROTO_UDP)
+	if (nout < l4 + 8 || out[net.six ? 20 : 23] != IPPROTO_UDP)
 		return;
-	n = ((size_t)out[38] << 8 | out[39]) - 8;
+	n = ((size_t)out[l4 + 4] << 8 | out[l4 + 5]) - 8;
 	if (n >= sizeof(seen))
 		return;
 	walk_tally.lengths += !seen[n];
 	seen[n] = true;
-	if (memcmp(in->p + 38, out + 38, 2) != 0) {
+	if (memcmp(in->p + l4 + 4, out + l4 + 4, 2) != 0) {
 		walk_tally.stripped += !seen_stripped[n];
 		seen_stripped[n] = true;
 	}
-	walk_tally.no_check += out[40] == 0 && out[41] == 0;
+	walk_tally.no_check += out[l4 + 6] == 0 && out[l4 + 7] == 0;
 }
 
 static bool step_frame(struct walker *w)
@@ -205,6 +209,21 @@ static void draw_open(struct walker *w, struct gate_request *r)
 	} else {
 		r->remote.port = DRAW_OF(d, frame_outside_port);
 	}
+	/* Often as the one before: then several wait for one address. */
+	if (net.firewall && w->latest.op == GATE_OPEN && draw_below(d, 3) != 0) {
+		r->tenant = w->latest.tenant;
+		r->proto = w->latest.proto;
+		r->flags = w->latest.flags;
+		r->inside = w->latest.inside;
+		r->remote = w->latest.remote;
+		if (r->proto != IPPROTO_TCP) {
+			r->connect_s = r->syn_rate = 0;
+			if (r->flags == 0 && draw_one_in(d, 2))
+				r->remote.port = DRAW_OF(d, frame_outside_port);
+		}
+		for (unsigned i = 0; i < 16; i++)
+			r->key[i] = r->flags & GATE_FLAG_TAG ? (uint8_t)(1 + draw_below(d, 255)) : 0;
+	}
 	if (draw_one_in(d, 40))
 		r->inside.port = 0;
 	snprintf(r->user, sizeof(r->user), "%s", draw_below(d, 2) != 0 ? "alice" : "bob");
@@ -235,8 +254,10 @@ static bool step_grant(struct walker *w)
 	walk_tally.grants++;
 	if (!round_take(r, at))
 		return false;
-	if (r->hole[at] != 0)
+	if (r->hole[at] != 0) {
 		w->opener[w->nopeners++ % 64] = at;
+		w->latest = *q;
+	}
 	return true;
 }
 

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,43 +45,72 @@ static uint64_t *per_cpu(uint32_t n)
 	return p;
 }
 
-bool walk_kernel_up(void)
+/* The ends of the walk's network, in both families. */
+static void name(char *to, size_t cap, uint32_t ip, bool six)
+{
+	snprintf(to, cap, "%s%u.%u.%u.%u", six ? "2001:db8::" : "", ip >> 24, ip >> 16 & 255, ip >> 8 & 255, ip & 255);
+}
+
+static void neighbours(bool six)
 {
 	const struct gm_net *net = walk_net();
-	char command[256];
+	char command[256], ip[64];
 
-	gate_draws_seeded();
-	if (!fx_up())
-		return false;
-	/* The fixture's network is the walk's but for these. The peers say nothing by themselves: every frame is the walk's. */
-	if (system("ip addr add 198.18.3.3/24 dev wan; echo 1 >/proc/sys/net/ipv6/conf/wanp/disable_ipv6; "
-		   "echo 1 >/proc/sys/net/ipv6/conf/lanp/disable_ipv6") != 0)
-		die("addresses");
 	for (unsigned i = 0; i < net->nhops; i++) {
-		const uint32_t ip = net->hop[i].ip;
 		const uint8_t *m = net->hop[i].mac;
 
-		snprintf(command, sizeof(command), "ip neigh replace %u.%u.%u.%u lladdr %02x:%02x:%02x:%02x:%02x:%02x dev %s nud permanent",
-			 ip >> 24, ip >> 16 & 255, ip >> 8 & 255, ip & 255, m[0], m[1], m[2], m[3], m[4], m[5],
-			 (ip & 0xffffff00) == net->lan ? "lan" : "wan");
+		name(ip, sizeof(ip), net->hop[i].ip, six);
+		snprintf(command, sizeof(command), "ip neigh replace %s lladdr %02x:%02x:%02x:%02x:%02x:%02x dev %s nud permanent", ip,
+			 m[0], m[1], m[2], m[3], m[4], m[5], (net->hop[i].ip & 0xffffff00) == net->lan ? "lan" : "wan");
 		if (system(command) != 0)
 			die("neighbours");
 	}
+}
+
+static void begin(void)
+{
 	walk_config(&fx_config);
 	fx_open();
 	before = per_cpu(GATE_REASON_COUNT);
 	after = per_cpu(GATE_REASON_COUNT);
 	read_counters(before);
+}
+
+static void end(void)
+{
+	fx_close();
+	fx_remove();
+	free(before);
+	free(after);
+}
+
+bool walk_kernel_up(void)
+{
+	gate_draws_seeded();
+	if (!fx_up())
+		return false;
+	/* The fixture's network is the walk's but for these. The peers say nothing by themselves: every frame is the walk's. */
+	if (system("ip addr add 198.18.3.3/24 dev wan; echo 1 >/proc/sys/net/ipv6/conf/wanp/disable_ipv6; "
+		   "echo 1 >/proc/sys/net/ipv6/conf/lanp/disable_ipv6; ip -6 route del default; ip -6 addr flush dev wan scope global; "
+		   "ip -6 addr flush dev lan scope global; ip addr add 2001:db8::198.18.3.2/120 dev wan nodad; "
+		   "ip addr add 2001:db8::198.18.100.1/120 dev lan nodad; ip route add default via 2001:db8::198.18.3.1 dev wan") != 0)
+		die("addresses");
+	neighbours(false);
+	neighbours(true);
+	begin();
 	return true;
+}
+
+void walk_kernel_again(void)
+{
+	end();
+	begin();
 }
 
 void walk_kernel_down(void)
 {
-	fx_close();
-	fx_remove();
+	end();
 	fx_down();
-	free(before);
-	free(after);
 }
 
 static void empty_hash(int fd, size_t key_size)
@@ -220,8 +250,14 @@ static bool session(const struct gm_session *s, struct gate_flow *out)
 				   .local_port = htons(s->inside_port),
 				   .remote_port = htons(s->remote_port),
 				   .proto = s->proto};
+	struct gate_key6 k6 = {
+		.local_port = k.local_port, .remote_port = k.remote_port, .proto = s->proto == IPPROTO_ICMP ? IPPROTO_ICMPV6 : s->proto};
+	const bool six = walk_net()->six;
 
-	return bpf_map_lookup_elem(fx_dp->flows_fd, &k, out) == 0 && GATE_OWNER_KIND(out->owner) == GATE_FLOW_SESSION;
+	gm_address6(s->inside_ip, (uint8_t *)&k6.local_ip);
+	gm_address6(s->remote_ip, (uint8_t *)&k6.remote_ip);
+	return bpf_map_lookup_elem(six ? fx_dp->flows6_fd : fx_dp->flows_fd, six ? (const void *)&k6 : &k, out) == 0 &&
+	       GATE_OWNER_KIND(out->owner) == GATE_FLOW_SESSION;
 }
 
 const struct walk_subject walk_kernel = {.reset = reset,

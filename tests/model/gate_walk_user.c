@@ -22,7 +22,8 @@ static bool reset(void)
 {
 	const struct gm_net *net = walk_net();
 	static struct gate_config cfg;
-	struct gate_user_net n = {.lan = htonl(net->lan),
+	struct gate_user_net n = {.self = htonl(net->self_ip[GM_OUTSIDE]),
+				  .lan = htonl(net->lan),
 				  .lan_mask = htonl(0xffffff00),
 				  .wan = htonl(net->wan),
 				  .wan_mask = htonl(0xffffff00),

@@ -17,9 +17,28 @@ static void same_as_the_reference(void **state)
 	assert_true(walk_tally.out > walk_tally.drop / 4);
 }
 
+static void same_without_translation(void **state)
+{
+	(void)state;
+	walk_firewall();
+	walk_kernel_again();
+	assert_true(walk(&walk_kernel, 50000, 3));
+	assert_true(walk_tally.out > walk_tally.drop / 4);
+}
+
+static void same_in_ipv6(void **state)
+{
+	(void)state;
+	walk_six();
+	walk_kernel_again();
+	assert_true(walk(&walk_kernel, 50000, 4));
+	assert_true(walk_tally.out > walk_tally.drop / 4);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_the_reference)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_the_reference), cmocka_unit_test(same_without_translation),
+					   cmocka_unit_test(same_in_ipv6)};
 	int rc;
 
 	if (!walk_kernel_up()) {

@@ -18,9 +18,18 @@ static void same_as_the_reference(void **state)
 	gate_user_close();
 }
 
+static void same_without_translation(void **state)
+{
+	(void)state;
+	walk_firewall();
+	assert_true(walk(&walk_user, 50000, 3));
+	assert_true(walk_tally.out > walk_tally.drop / 4);
+	gate_user_close();
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_the_reference)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(same_as_the_reference), cmocka_unit_test(same_without_translation)};
 
 	return cmocka_run_group_tests_name("gate model user", tests, NULL, NULL);
 }
