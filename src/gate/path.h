@@ -122,6 +122,16 @@ static inline void gate_pin_path(const struct gate_config *cfg, const char *name
 /** Tells the path how long the machine has slept since it was started. */
 void gate_dp_clock(struct gate_dp *dp);
 
+/* pins.c */
+/** What the pinned tables must have been made for. */
+void gate_pins_want(const struct gate_config *cfg, struct gate_meta *m);
+/** Whether the pinned tables are ours and fit the file. old: what they say of themselves, zeroed if that cannot be known. */
+bool gate_pins_fit(const struct gate_config *cfg, struct gate_meta *old);
+/** Before the load: these maps are the pinned ones. \return 0 or negative errno. */
+int gate_pins_reuse(struct gate_bpf *s, const struct gate_config *cfg);
+/** Pins all maps of a fresh load, in the place of those that are there. \return 0 or negative errno. */
+int gate_pins_write(struct gate_bpf *s, const struct gate_config *cfg);
+
 /* links.c: holds the programs on both interfaces by pinned links; a link that is there is given the new program in one instant.
  * \return 0 or negative errno with a line on stderr. */
 int gate_links_attach(struct gate_dp *dp);
