@@ -219,6 +219,6 @@ void gm_tell6(const struct gm_packet *p, const uint8_t *frame, uint32_t from, ui
 	memcpy(a->out + QUOTE, frame + L3, 48);
 	(void)p;
 	s = 65535 - covered(ip, 8 + 48);
-	put16(icmp + 2, s);
+	put16(icmp + 2, s % 65535); /* only UDP writes a computed zero as ones */
 	a->n = QUOTE + 48;
 }
