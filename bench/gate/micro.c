@@ -154,7 +154,8 @@ static void load(uint32_t shift, uint32_t mappings)
 	share(bench->obj, "devices", bpf_map__fd(dp->skel->maps.devices));
 	bpf_object__for_each_map(m, dp->skel->obj)
 	{
-		if (!bpf_map__is_internal(m))
+		/* It has the IPv4 programs alone. */
+		if (!bpf_map__is_internal(m) && bpf_object__find_map_by_name(untracked->obj, bpf_map__name(m)) != NULL)
 			share(untracked->obj, bpf_map__name(m), bpf_map__fd(m));
 	}
 	if (bench__load(bench) != 0 || untracked__load(untracked) != 0)
