@@ -41,7 +41,7 @@ static bool waits(const struct gate_dp *dp, const struct at *at, uint32_t place)
 	if (place == 0 || place > dp->nholes || load64(&dp->grants[place - 1].id) == 0)
 		return false;
 	at_of(dp, &dp->grants[place - 1], &is);
-	if (memcmp(&is, at, sizeof(is)) != 0)
+	if (is.fd != at->fd || memcmp(&is.k6, &at->k6, sizeof(is.k6)) != 0)
 		return false;
 	/* Its flow is in the flow table from now on. */
 	return !(gate_hole_read(dp, place - 1, &h) && h.bound);
@@ -70,9 +70,9 @@ static unsigned compact(const struct gate_dp *dp, const struct at *at, uint32_t 
 
 static bool any_remote(const struct gate_grant *g)
 {
-	static const union gate_addr none;
+	static const struct gate_ip6 none;
 
-	return memcmp(&g->remote, &none, sizeof(none)) == 0;
+	return memcmp(&g->remote.ip6, &none, sizeof(none)) == 0;
 }
 
 int gate_waiting_add(struct gate_dp *dp, uint32_t index)

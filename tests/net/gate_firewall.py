@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from _gate import CLIENT, GATE_INSIDE, OTHER, PROGRAM, PUBLIC, SERVICE, Bench, hear, own_mounts, recv, sh, siphash, until  # noqa: E402
@@ -118,8 +119,8 @@ def default_drop(b, f):
 
 def web(b, f):
     body = os.urandom(300_000)
-    root = f"{b.fs}-www"
-    os.makedirs(root, exist_ok=True)
+    folder = tempfile.TemporaryDirectory(prefix=b.tag)
+    root = folder.name
     with open(f"{root}/file", "wb") as out:
         out.write(body)
     p = b.start("service", "python3", "-m", "http.server", "8081", "--bind", f.service, "--directory", root, stdout=-3, stderr=-3)
@@ -142,7 +143,7 @@ def web(b, f):
     b.ask(f"close {hole}")
     p.kill()
     p.wait()
-    sh(f"rm -r {root}")
+    folder.cleanup()
 
 
 def cut(b, f):

@@ -336,7 +336,7 @@ static void tag_without_an_address(void **state)
 	struct gate_reply h;
 
 	(void)state;
-	h = open_hole(&r);
+	open_hole(&r);
 	assert_int_equal(fx_apply(&second).status, GATE_NO_PORT);
 	second.inside.port = 4501;
 	open_hole(&second);
