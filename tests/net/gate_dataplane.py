@@ -186,9 +186,10 @@ def clear():
         sh(f"ip netns del {TAG}-{ns}", check=False)
 
 
-def forget(dev):
-    """The gate's host knows nobody on that side any more."""
+def forget(path, dev):
+    """The gate's host knows nobody on that side any more, and the gate has heard of it."""
     sh(f"ip -n {TAG}-gate neigh flush dev {dev}")
+    path.counters()
 
 
 def result(name, good, detail=""):
@@ -285,10 +286,10 @@ def run():
         return receive(client, 0.1)
 
     # The grant asked for the service, the client for the gate: both are known already, unless they are forgotten.
-    forget("lan")
+    forget(path, "lan")
     got = repeat_until(10, first)
     inward = dropped_for_a_neighbour()
-    forget("wan")
+    forget(path, "wan")
     answered = repeat_until(10, answer) if got else None
     outward = dropped_for_a_neighbour() - inward
     result(NAMES[1], bool(got) and got[0] == b"first" and answered is not None and inward >= 1 and outward >= 1,
