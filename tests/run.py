@@ -17,6 +17,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULT = re.compile(r"^(not )?ok\b\s*(\d+)?\s*-?\s*(.*)$")
+NAMESPACE = re.compile(r"^t-[a-z]+-(\d+)-[a-z]+$")  # as tests/net names them: the number is the owner's
 PLAN = re.compile(r"^1\.\.(\d+)(?:\s*#\s*skip\S*\s*(.*))?", re.I)
 
 
@@ -105,7 +106,16 @@ def unit_tests(build, tally, only):
         run(label, test["cmd"], test.get("workdir") or build, env, max(test.get("timeout") or 0, 120), tally)
 
 
+def clear_remains():
+    """Network namespaces of tests that were killed: their owner runs no more."""
+    for name in os.listdir("/run/netns") if os.path.isdir("/run/netns") else []:
+        owner = NAMESPACE.match(name)
+        if owner and not os.path.exists(f"/proc/{owner[1]}"):
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
 def net_tests(build, tally, only):
+    clear_remains()
     folder = os.path.join(ROOT, "tests", "net")
     for name in sorted(os.listdir(folder)):
         if not name.endswith(".py") or name.startswith("_"):
