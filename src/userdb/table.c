@@ -259,17 +259,24 @@ bool user_table_find(const struct user_table *t, struct span name, uint32_t epoc
 	return found;
 }
 
-enum table_verdict user_table_apply(struct user_table *t, struct span domain, const uint8_t pk[static UPDATE_SIGN_PUBLIC], struct span msg)
+static enum table_verdict open_message(struct span domain, const uint8_t *pk, struct span msg, struct update_msg *m)
 {
-	struct update_msg m;
-	int r = update_open(msg, pk, &m);
+	int r = update_open(msg, pk, m);
 
 	if (r == -EBADMSG)
 		return TABLE_FORGED;
 	if (r != 0)
 		return TABLE_MALFORMED;
-	if (!span_eq(m.domain, domain))
-		return TABLE_WRONG_DOMAIN;
+	return span_eq(m->domain, domain) ? TABLE_OK : TABLE_WRONG_DOMAIN;
+}
+
+enum table_verdict user_table_apply(struct user_table *t, struct span domain, const uint8_t pk[static UPDATE_SIGN_PUBLIC], struct span msg)
+{
+	struct update_msg m;
+	enum table_verdict v = open_message(domain, pk, msg, &m);
+
+	if (v != TABLE_OK)
+		return v;
 	switch (m.type) {
 	case UPDATE_CHANGE:
 		return apply_change(t, &m);
@@ -279,6 +286,38 @@ enum table_verdict user_table_apply(struct user_table *t, struct span domain, co
 		return apply_heartbeat(t, &m);
 	}
 	return TABLE_MALFORMED;
+}
+
+enum table_verdict user_table_resume(struct user_table *t, struct span domain, const uint8_t pk[static UPDATE_SIGN_PUBLIC], struct span msg)
+{
+	struct update_msg m;
+	enum table_verdict v = open_message(domain, pk, msg, &m);
+
+	if (v != TABLE_OK)
+		return v;
+	if (t->state.head.seq != 0 || t->state.publisher_ms != 0 || m.type != UPDATE_CHANGE)
+		return TABLE_GAP;
+	lock_all(t);
+	t->state.head.seq = m.at.seq - 1;
+	memcpy(t->state.head.hash, m.at.hash, sizeof(t->state.head.hash));
+	unlock_all(t);
+	return apply_change(t, &m);
+}
+
+int user_table_clear(struct user_table *t)
+{
+	struct records *none = records_new(0, t->hash_key), *old;
+
+	if (none == NULL)
+		return -ENOMEM;
+	next_abandon(t);
+	lock_all(t);
+	old = t->live;
+	t->live = none;
+	t->state = (struct table_state){0};
+	unlock_all(t);
+	records_free(old);
+	return 0;
 }
 
 const char *table_verdict_name(enum table_verdict v)

@@ -36,6 +36,12 @@ enum table_verdict {
 };
 /** Verifies and applies one message. One writer thread. */
 enum table_verdict user_table_apply(struct user_table *t, struct span domain, const uint8_t pk[static UPDATE_SIGN_PUBLIC], struct span msg);
+/** The same for a CHANGE that is the first thing an empty table holds: its predecessor is taken for granted. Only for what was verified in
+ * its place in the chain once (userdb/file.h). TABLE_GAP: the table is not empty, or msg is no CHANGE. */
+enum table_verdict user_table_resume(struct user_table *t, struct span domain, const uint8_t pk[static UPDATE_SIGN_PUBLIC],
+				     struct span msg);
+/** Forgets everything. \return 0 or -ENOMEM, which changes nothing. */
+int user_table_clear(struct user_table *t);
 const char *table_verdict_name(enum table_verdict v);
 
 /** What is held now. Any thread. */

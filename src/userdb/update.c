@@ -210,12 +210,25 @@ int update_open(struct span in, const uint8_t pk[static UPDATE_SIGN_PUBLIC], str
 		return rc;
 	out->domain = span_of(p + FIXED_BYTES, dlen);
 	out->ops = span_of(p + FIXED_BYTES + dlen, signed_len - FIXED_BYTES - dlen);
-	crypto_hash_sha256(out->hash, p, signed_len);
+	if (out->type == UPDATE_CHANGE)
+		crypto_hash_sha256(out->hash, p, signed_len);
 
 	rest = out->ops;
 	while ((rc = user_op_next(&rest, &op)) == 1)
 		walked++;
 	return rc == 0 && walked == out->nops ? 0 : -EINVAL;
+}
+
+bool update_peek(struct span in, enum update_type *type, uint32_t *epoch, bool *last)
+{
+	const uint8_t *p = (const uint8_t *)in.p;
+
+	if (in.n < FIXED_BYTES + crypto_sign_BYTES || p[AT_TYPE] < UPDATE_CHANGE || p[AT_TYPE] > UPDATE_HEARTBEAT)
+		return false;
+	*type = (enum update_type)p[AT_TYPE];
+	*epoch = get32(p + AT_EPOCH);
+	*last = get32(p + AT_CHUNKS) - get32(p + AT_CHUNK) == 1;
+	return true;
 }
 
 int user_op_next(struct span *rest, struct user_op *op)

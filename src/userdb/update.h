@@ -42,7 +42,7 @@ struct update_msg {
 	uint32_t chunk, chunks;
 	uint32_t nops;
 	struct span ops;                 /* for user_op_next */
-	uint8_t hash[UPDATE_HEAD_BYTES]; /* of this message */
+	uint8_t hash[UPDATE_HEAD_BYTES]; /* of a CHANGE: this message's, the head that it makes; else zero */
 };
 
 /** A valid name: 1 to 63 of A-Z a-z 0-9 . _ - (it stands in realms, SIP and shells). */
@@ -77,5 +77,8 @@ long update_end(struct update_buf *b, const uint8_t sk[static UPDATE_SIGN_SECRET
 
 /** Verifies the signature, then decodes. \return 0, -EINVAL malformed (signature not looked at), -EBADMSG signature. */
 int update_open(struct span in, const uint8_t pk[static UPDATE_SIGN_PUBLIC], struct update_msg *out);
+/** What a message says it is, unverified: only of messages that have been opened before. last: a SNAPSHOT's last chunk, or no chunk.
+ * \return false: it is too short or of no known type. */
+bool update_peek(struct span in, enum update_type *type, uint32_t *epoch, bool *last);
 /** Start with *rest = msg.ops. \return 1 an operation, 0 the end, -EINVAL malformed. update_open has already walked them once. */
 int user_op_next(struct span *rest, struct user_op *op);
