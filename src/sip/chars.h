@@ -70,3 +70,6 @@ const char *sip_take_param(const char *p, const char *end, struct sip_param_view
 
 /** As sip_parse_nameaddr; *tag, which the caller has cleared, gets the "tag" parameter: a token, and once. */
 int sip_take_nameaddr(struct span value, struct sip_nameaddr *out, struct span *tag);
+
+/** Case counts, as RFC 3261 7.1 says. SIP_METHOD_OTHER: none of those that have a name here. */
+enum sip_method sip_method_of(struct span name);

@@ -171,10 +171,10 @@ static const struct {
 	{{"NOTIFY", 6}, SIP_NOTIFY},     {{"REFER", 5}, SIP_REFER},
 };
 
-static enum sip_method method_of(struct span name)
+enum sip_method sip_method_of(struct span name)
 {
 	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
-		if (span_eq(name, methods[i].name))
+		if (methods[i].name.n == name.n && methods[i].name.p[0] == name.p[0] && memcmp(name.p, methods[i].name.p, name.n) == 0)
 			return methods[i].method;
 	}
 	return SIP_METHOD_OTHER;
@@ -207,7 +207,7 @@ static enum sip_verdict request_line(struct sip_msg *m, const char *p, const cha
 	/* RFC 3261 19.1.1: no headers in a Request-URI. */
 	if (sip_parse_uri(m->uri, &uri) != 0 || uri.headers.p != NULL)
 		return SIP_BAD_URI;
-	m->method = method_of(m->method_text);
+	m->method = sip_method_of(m->method_text);
 	return SIP_OK;
 }
 
@@ -356,7 +356,7 @@ static bool parse_cseq(struct sip_msg *m, struct span v)
 	if (!sip_all(p, end, C_TOKEN))
 		return false;
 	m->method_text = method;
-	m->method = method_of(method);
+	m->method = sip_method_of(method);
 	return true;
 }
 
