@@ -31,14 +31,14 @@ static void put_challenge(struct sip_buf *b, struct span realm, const char nonce
 /* The only answer a stranger gets, and never longer than what the stranger sent. */
 static void challenge(struct front_core *c, struct front_in *in, bool stale, enum front_outcome o, struct front_action *out)
 {
-	const struct front_tenant *t = &c->sh->tenant[in->tenant];
+	const struct front_policy *t = core_policy(c, in->tenant);
 	const struct tenant_view *v = core_view(c, in->tenant, in->now_ms, in->unix_s);
 	struct span realm = span_of(v->realm, v->realm_n), end = SPAN_LIT("Content-Length: 0\r\n\r\n");
 	char nonce[NONCE_CHARS], tag[TAG_CHARS];
 	struct sip_buf b, first;
 
 	core_to_tag(c, in, tag);
-	nonce_issue(&c->issuer, in->src, realm, 0, in->now_ms, nonce);
+	nonce_issue(&c->issuer, in->src, realm, front_flow_scope(in->flow->id), in->now_ms, nonce);
 	sip_buf_init(&b, out->net, in->raw.n);
 	sip_put_response(&b, &in->m, 407, "Proxy Authentication Required", span_of(tag, sizeof(tag)), in->src);
 	put_challenge(&b, realm, nonce, stale, t->sha256 ? DIGEST_SHA256 : DIGEST_MD5);
@@ -55,7 +55,7 @@ static void challenge(struct front_core *c, struct front_in *in, bool stale, enu
 		return;
 	}
 	out->net_n = b.len;
-	out->to = *in->src;
+	out->to = *in->flow;
 	core_done(c, out, o);
 }
 
@@ -83,12 +83,12 @@ static bool whole_shape(const struct digest_params *p)
 /* How far one value gets without touching a user: FRONT_forwarded when the digest is worth computing. */
 static enum front_outcome look(struct front_core *c, struct front_in *in, struct credentials *k)
 {
-	const struct front_tenant *t = &c->sh->tenant[in->tenant];
+	const struct front_policy *t = core_policy(c, in->tenant);
 
 	if (!k->p.alg_known || (k->p.alg == DIGEST_SHA256 ? !t->sha256 : !t->md5))
 		return FRONT_algorithm;
 	k->exhausted = false;
-	switch (nonce_check(c->sh->nonces, k->p.nonce, in->src, k->p.realm, 0, in->now_ms, &k->number)) {
+	switch (nonce_check(c->sh->nonces, k->p.nonce, in->src, k->p.realm, front_flow_scope(in->flow->id), in->now_ms, &k->number)) {
 	case NONCE_OK:
 		break;
 	case NONCE_EXHAUSTED:
@@ -152,36 +152,38 @@ static bool stale_answer(enum front_outcome o)
 	return o == FRONT_nonce_malformed || o == FRONT_nonce_foreign || o == FRONT_nonce_expired || o == FRONT_epoch;
 }
 
-/* What an authenticated peer may be refused for. True when it was. */
-static bool refused(struct front_core *c, struct front_in *in, const struct front_tenant *t, const struct call_grant *g,
-		    struct front_action *out)
+/* What somebody whom nothing else refuses may be refused for. True when it was. */
+static bool refused(struct front_core *c, struct front_in *in, const struct call_grant *g, struct front_action *out)
 {
-	const struct tenant_view *v = core_view(c, in->tenant, in->now_ms, in->unix_s);
+	const struct front_tenant *t = &c->sh->tenant[in->tenant];
+	const struct front_policy *p = core_policy(c, in->tenant);
 	const struct front_agent *a = atomic_load_explicit(&t->agent, memory_order_acquire);
 	const struct span user[] = {SPAN_LIT("user"), span_str(t->domain), g->user};
 	struct span service[] = {SPAN_LIT("service"), span_str(t->domain), {NULL, 0}};
 	uint32_t wait;
 
-	if (v->stale) {
+	if (g->user.p != NULL && core_view(c, in->tenant, in->now_ms, in->unix_s)->stale) {
 		call_refuse(c, in, 503, "Service Unavailable", 5, FRONT_feed_stale, out);
 		return true;
 	}
-	wait = budget_take(c->sh->budgets, core_hash(c, user, 3), t->user_calls_per_s, in->now_ms);
-	if (wait > 0) {
+	if (g->user.p != NULL && p->user_calls_per_s > 0 &&
+	    (wait = budget_take(c->sh->budgets, core_hash(c, user, 3), p->user_calls_per_s, in->now_ms)) > 0) {
 		call_refuse(c, in, 503, "Service Unavailable", wait / 1000 + 1, FRONT_user_budget, out);
 		return true;
 	}
-	/* Names that no agent has offered share one budget: a caller cannot fill the table with names. */
-	for (unsigned i = 0; a != NULL && i < a->nservices; i++)
+	/* Names that nobody has offered share one budget: a caller cannot fill the table with names. */
+	if (g->hop != FRONT_HOP_AGENT)
+		service[2] = span_str(front_policy_service(p, g->service)->name);
+	for (unsigned i = 0; g->hop == FRONT_HOP_AGENT && a != NULL && i < a->nservices; i++)
 		if (span_eq(g->service, span_str(a->service[i])))
 			service[2] = g->service;
-	wait = budget_take(c->sh->budgets, core_hash(c, service, 3), t->service_calls_per_s, in->now_ms);
-	if (wait > 0) {
+	if (p->service_calls_per_s > 0 &&
+	    (wait = budget_take(c->sh->budgets, core_hash(c, service, 3), p->service_calls_per_s, in->now_ms)) > 0) {
 		call_refuse(c, in, 503, "Service Unavailable", wait / 1000 + 1, FRONT_service_budget, out);
 		return true;
 	}
-	if (a == NULL || !atomic_load_explicit(&t->connected, memory_order_acquire) || !c->room) {
-		call_refuse(c, in, 503, "Service Unavailable", 1, FRONT_no_agent, out);
+	if (!core_reaches(c, in->tenant, g->hop) || (g->hop == FRONT_HOP_AGENT && a == NULL)) {
+		call_refuse(c, in, 503, "Service Unavailable", 1, g->hop == FRONT_HOP_AGENT ? FRONT_no_agent : FRONT_no_hop, out);
 		return true;
 	}
 	if (in->m.max_forwards == 0) {
@@ -191,10 +193,21 @@ static bool refused(struct front_core *c, struct front_in *in, const struct fron
 	return false;
 }
 
+/* A service whose configuration asks for no proof: everybody's call goes on, within the service's budget. */
+static void open_invite(struct front_core *c, struct front_in *in, const struct sip_uri *uri, unsigned hop, struct front_action *out)
+{
+	const uint64_t branch = core_branch(c, in);
+	const struct call_grant grant = {.service = uri->user, .hop = hop, .key = branch, .branch = branch};
+
+	if (!call_open_retransmission(c, in, branch, out) && !refused(c, in, &grant, out))
+		call_begin(c, in, &grant, out);
+}
+
 void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri *uri, struct front_action *out)
 {
 	const struct front_tenant *t = &c->sh->tenant[in->tenant];
-	const struct tenant_view *v = core_view(c, in->tenant, in->now_ms, in->unix_s);
+	const struct front_service *s = front_policy_service(core_policy(c, in->tenant), uri->user);
+	const struct tenant_view *v;
 	uint8_t session[SESSION_KEY_BYTES];
 	struct user_keys keys;
 	struct sip_uri digest_uri;
@@ -203,6 +216,11 @@ void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri
 	const uint8_t *ha1;
 	bool known, proven;
 
+	if (s != NULL && !s->authenticate) {
+		open_invite(c, in, uri, s->hop, out);
+		return;
+	}
+	v = core_view(c, in->tenant, in->now_ms, in->unix_s);
 	/* A front that has never heard of its users cannot tell anybody that a secret is wrong: silence sends them to another front. */
 	if (v->empty) {
 		core_done(c, out, FRONT_no_agent);
@@ -210,7 +228,7 @@ void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri
 	}
 	o = choose(c, in, &k);
 	if (o == FRONT_replay) {
-		if (!call_retransmission(c, in, out))
+		if (!call_retransmission(c, in, k.number, out))
 			core_done(c, out, FRONT_replay);
 		return;
 	}
@@ -246,10 +264,18 @@ void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri
 		goto out;
 	}
 
-	struct call_grant grant = {k.p.username, uri->user, session, k.p.qop == DIGEST_QOP_AUTH_INT};
-	if (refused(c, in, t, &grant, out))
+	struct call_grant grant = {.user = k.p.username,
+				   .service = uri->user,
+				   .hop = s != NULL ? s->hop : FRONT_HOP_AGENT,
+				   .key = k.number,
+				   .session_key = session,
+				   .auth_int = k.p.qop == DIGEST_QOP_AUTH_INT};
+	out->trusted = true;
+	if (refused(c, in, &grant, out))
 		goto out;
-	if (session_key_derive(ha1, digest_len(k.p.alg), k.p.nonce, k.p.cnonce, in->m.call_id, uri->user, session) != 0) {
+	grant.branch = core_branch(c, in);
+	if (grant.hop == FRONT_HOP_AGENT &&
+	    session_key_derive(ha1, digest_len(k.p.alg), k.p.nonce, k.p.cnonce, in->m.call_id, uri->user, session) != 0) {
 		core_done(c, out, FRONT_malformed);
 		goto out;
 	}
@@ -259,7 +285,7 @@ out:
 	sodium_memzero(session, sizeof(session));
 }
 
-void auth_put_nextnonce(struct front_core *c, unsigned tenant, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
+void auth_put_nextnonce(struct front_core *c, unsigned tenant, const struct front_flow *flow, uint64_t now_ms, uint64_t unix_s,
 			struct sip_buf *b)
 {
 	const struct tenant_view *v = core_view(c, tenant, now_ms, unix_s);
@@ -267,7 +293,7 @@ void auth_put_nextnonce(struct front_core *c, unsigned tenant, const struct wn_a
 
 	if (b->len + sizeof("Proxy-Authentication-Info: nextnonce=\"\"\r\n") + NONCE_CHARS > ANSWER_MTU)
 		return;
-	nonce_issue(&c->issuer, src, span_of(v->realm, v->realm_n), 0, now_ms, nonce);
+	nonce_issue(&c->issuer, &flow->addr, span_of(v->realm, v->realm_n), front_flow_scope(flow->id), now_ms, nonce);
 	sip_put(b, SPAN_LIT("Proxy-Authentication-Info: nextnonce=\""));
 	sip_put(b, span_of(nonce, sizeof(nonce)));
 	sip_put(b, SPAN_LIT("\"\r\n"));

@@ -7,15 +7,20 @@
 #include "front/internal.h"
 #include "ticket/session_key.h"
 
-static void put_our_via(const struct front_core *c, struct sip_buf *b, uint64_t id)
+/* Our Via towards the service's side. The branch names the transaction. */
+static void put_our_via(const struct front_core *c, struct sip_buf *b, const struct txn *x)
 {
+	const bool agent = x->hop == FRONT_HOP_AGENT;
+
 	char hex[2 + 16];
 	uint8_t worker = (uint8_t)c->worker;
 
 	hex_encode(&worker, 1, hex);
-	hex_encode((const uint8_t *)&id, sizeof(id), hex + 2);
-	sip_put(b, SPAN_LIT("Via: SIP/2.0/TLS "));
-	sip_puts(b, c->sh->host);
+	hex_encode((const uint8_t *)&x->id, sizeof(x->id), hex + 2);
+	sip_put(b, SPAN_LIT("Via: SIP/2.0/"));
+	sip_puts(b, agent ? "TLS" : front_transport_via(c->sh->hop[x->hop].transport));
+	sip_putc(b, ' ');
+	sip_puts(b, agent ? core_listener(c, x->flow.id)->host : c->trunk[x->hop].host);
 	sip_put(b, SPAN_LIT(";branch=" BRANCH_MAGIC "t"));
 	sip_put(b, span_of(hex, sizeof(hex)));
 	sip_put(b, SPAN_LIT("\r\n"));
@@ -31,14 +36,14 @@ static void send_kept(const struct txn *x, struct front_action *out)
 {
 	memcpy(out->net, x->answer, x->answer_n);
 	out->net_n = x->answer_n;
-	out->to = x->src;
+	out->to = x->flow;
 }
 
-/* From, To, Call-ID and CSeq of our own ACK or CANCEL towards the agent, whose topmost and only Via names the transaction. */
+/* From, To, Call-ID and CSeq of our own ACK or CANCEL towards the service, whose topmost and only Via names the transaction. */
 static void put_own_request(struct front_core *c, struct sip_buf *b, const char *method, const struct txn *x, const struct sip_msg *m)
 {
 	sip_printf(b, "%s %.*s SIP/2.0\r\n", method, (int)x->uri_n, x->uri);
-	put_our_via(c, b, x->id);
+	put_our_via(c, b, x);
 	sip_put(b, SPAN_LIT("From: "));
 	sip_put(b, m->from);
 	sip_put(b, SPAN_LIT("\r\nTo: "));
@@ -46,6 +51,17 @@ static void put_own_request(struct front_core *c, struct sip_buf *b, const char 
 	sip_put(b, SPAN_LIT("\r\nCall-ID: "));
 	sip_put(b, m->call_id);
 	sip_printf(b, "\r\nCSeq: %u %s\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n", m->cseq, method);
+}
+
+static void put_to_service(struct front_core *c, const char *method, const struct txn *x, const struct sip_msg *m, struct front_action *out)
+{
+	struct sip_buf b;
+
+	sip_buf_init(&b, out->agent, FRONT_OUT_MAX);
+	put_own_request(c, &b, method, x, m);
+	out->agent_n = b.overflow || !core_reaches(c, x->tenant, x->hop) ? 0 : b.len;
+	out->tenant = x->tenant;
+	out->hop = x->hop;
 }
 
 void call_refuse(struct front_core *c, struct front_in *in, unsigned status, const char *reason, unsigned retry_after_s,
@@ -60,95 +76,155 @@ void call_refuse(struct front_core *c, struct front_in *in, unsigned status, con
 	if (retry_after_s > 0)
 		sip_printf(&b, "Retry-After: %u\r\n", retry_after_s);
 	sip_put(&b, SPAN_LIT("Content-Length: 0\r\n\r\n"));
-	if (!b.overflow) {
+	/* Who has proven nothing gets no more than was sent. */
+	if (!b.overflow && (out->trusted || b.len <= in->raw.n)) {
 		out->net_n = b.len;
-		out->to = *in->src;
+		out->to = *in->flow;
 	}
 	core_done(c, out, o);
 }
 
-/* The request as the agent gets it. 0: it does not fit. */
-static size_t rewrite_invite(struct front_core *c, const struct front_in *in, const struct call_grant *g, const struct txn *x,
-			     const struct front_agent *a, char *to)
+static void put_record_route(struct sip_buf *b, const struct front_listener *l, struct span user)
+{
+	sip_put(b, SPAN_LIT("Record-Route: <sip:"));
+	sip_put(b, user);
+	sip_putc(b, '@');
+	sip_puts(b, l->host);
+	if (l->transport != FRONT_UDP) {
+		sip_put(b, SPAN_LIT(";transport="));
+		sip_puts(b, front_transport_name(l->transport));
+	}
+	sip_put(b, SPAN_LIT(";lr>\r\n"));
+}
+
+/* Where requests of this dialog come by: on the caller's side, and before it, where that is another, on the hop's (RFC 5658). */
+static void put_record_routes(const struct front_core *c, struct sip_buf *b, const struct front_in *in, const struct txn *x,
+			      const struct front_agent *a)
+{
+	const bool agent = x->hop == FRONT_HOP_AGENT;
+	const struct front_listener *near = core_listener(c, in->flow->id), *far = agent ? near : &c->sh->listener[c->sh->hop[x->hop].listener];
+	struct route_token token = {*in->src, (uint32_t)in->unix_s + FRONT_TOKEN_S, agent ? a->agent : dialog_plain_name(in->tenant, x->hop),
+				    in->flow->id};
+	char text[1 + ROUTE_TOKEN_CHARS] = {PLAIN_MARK};
+	struct span user = agent ? span_of(text + 1, ROUTE_TOKEN_CHARS) : span_of(text, sizeof(text));
+
+	route_token_seal(&token, agent ? a->route_key : c->sh->hop_key, text + 1);
+	if (far != near)
+		put_record_route(b, far, user);
+	put_record_route(b, near, user);
+}
+
+/* What only an agent is told: how the caller proved itself, and the key that both sides derive. */
+static void put_for_agent(struct sip_buf *b, const struct front_in *in, const struct call_grant *g)
+{
+	char key[B64URL_LEN(SESSION_KEY_BYTES)], src[WN_ADDR_STR];
+
+	b64url_encode(g->session_key, SESSION_KEY_BYTES, key);
+	sip_put(b, SPAN_LIT("X-Walnut-Key: "));
+	sip_put(b, span_of(key, sizeof(key)));
+	sip_printf(b, "\r\nX-Walnut-Source: %s;qop=%s\r\n", wn_addr_str(in->src, src), g->auth_int ? "auth-int" : "auth");
+	sodium_memzero(key, sizeof(key));
+}
+
+/* The request as the agent or the hop gets it. 0: it does not fit. */
+static size_t rewrite_invite(struct front_core *c, const struct front_in *in, const struct call_grant *g, const struct txn *x, char *to)
 {
 	const struct front_tenant *t = &c->sh->tenant[in->tenant];
-	struct route_token token = {*in->src, (uint32_t)in->unix_s + FRONT_TOKEN_S, a->agent};
-	char text[ROUTE_TOKEN_CHARS], key[B64URL_LEN(SESSION_KEY_BYTES)], src[WN_ADDR_STR];
 	struct sip_buf b;
 
-	route_token_seal(&token, a->route_key, text);
-	b64url_encode(g->session_key, SESSION_KEY_BYTES, key);
 	sip_buf_init(&b, to, FRONT_OUT_MAX);
 	sip_put(&b, SPAN_LIT("INVITE "));
 	sip_put(&b, in->m.uri);
 	sip_put(&b, SPAN_LIT(" SIP/2.0\r\n"));
-	put_our_via(c, &b, x->id);
+	put_our_via(c, &b, x);
 	sip_put_vias(&b, &in->m, in->src);
-	sip_put(&b, SPAN_LIT("Record-Route: <sip:"));
-	sip_put(&b, span_of(text, sizeof(text)));
-	sip_printf(&b, "@%s;lr>\r\n", c->sh->host);
+	put_record_routes(c, &b, in, x, atomic_load_explicit(&t->agent, memory_order_acquire));
 	sip_printf(&b, "Max-Forwards: %d\r\n", in->m.max_forwards < 0 ? 69 : in->m.max_forwards - 1);
-	sip_put(&b, SPAN_LIT("P-Asserted-Identity: <sip:"));
-	sip_put(&b, g->user);
-	sip_printf(&b, "@%s>\r\n", t->domain);
-	sip_put(&b, SPAN_LIT("X-Walnut-Key: "));
-	sip_put(&b, span_of(key, sizeof(key)));
-	sip_printf(&b, "\r\nX-Walnut-Source: %s;qop=%s\r\n", wn_addr_str(in->src, src), g->auth_int ? "auth-int" : "auth");
+	if (g->user.p != NULL) {
+		sip_put(&b, SPAN_LIT("P-Asserted-Identity: <sip:"));
+		sip_put(&b, g->user);
+		sip_putc(&b, '@');
+		sip_puts(&b, t->domain);
+		sip_put(&b, SPAN_LIT(">\r\n"));
+	}
+	if (x->hop == FRONT_HOP_AGENT)
+		put_for_agent(&b, in, g);
 	rewrite_headers(&b, &in->m, REWRITE_ROUTE_ALL | REWRITE_CREDENTIALS, span_str(t->domain));
 	rewrite_end(&b, &in->m);
-	sodium_memzero(key, sizeof(key));
 	return b.overflow ? 0 : b.len;
 }
 
 void call_begin(struct front_core *c, struct front_in *in, const struct call_grant *g, struct front_action *out)
 {
 	struct front_tenant *t = &c->sh->tenant[in->tenant];
-	const struct front_agent *a = atomic_load_explicit(&t->agent, memory_order_acquire);
 	struct sip_buf b;
 	struct txn *x = NULL;
 
-	if (atomic_fetch_add_explicit(&t->calls, 1, memory_order_relaxed) < t->max_calls)
-		x = txn_begin(c->txns, core_exact(c, in), core_branch(c, in), in->src, in->now_ms);
+	if (atomic_fetch_add_explicit(&t->calls, 1, memory_order_relaxed) < core_policy(c, in->tenant)->max_calls)
+		x = txn_begin(c->txns, g->key, g->branch, in->flow, in->now_ms);
 	if (x == NULL) {
 		atomic_fetch_sub_explicit(&t->calls, 1, memory_order_relaxed);
 		call_refuse(c, in, 503, "Service Unavailable", 1, FRONT_call_limit, out);
 		return;
 	}
 	x->tenant = in->tenant;
+	x->hop = g->hop;
+	if (g->user.p != NULL)
+		x->exact = core_exact(c, in);
 	memcpy(x->uri, in->m.uri.p, in->m.uri.n);
 	x->uri_n = (uint16_t)in->m.uri.n;
-	out->agent_n = rewrite_invite(c, in, g, x, a, out->agent);
+	out->agent_n = rewrite_invite(c, in, g, x, out->agent);
 	if (out->agent_n == 0) {
 		end_call(c, x);
 		call_refuse(c, in, 513, "Message Too Large", 0, FRONT_malformed, out);
 		return;
 	}
 	out->tenant = in->tenant;
+	out->hop = g->hop;
+	if (g->hop != FRONT_HOP_AGENT && c->sh->hop[g->hop].transport == FRONT_UDP)
+		txn_keep_request(c->txns, x, span_of(out->agent, out->agent_n), in->now_ms);
 
 	sip_buf_init(&b, out->net, FRONT_OUT_MAX);
 	sip_put_response(&b, &in->m, 100, "Trying", span_of(NULL, 0), in->src);
 	sip_put(&b, SPAN_LIT("Content-Length: 0\r\n\r\n"));
-	out->net_n = b.overflow ? 0 : b.len;
-	out->to = *in->src;
+	out->net_n = b.overflow || (!out->trusted && b.len > in->raw.n) ? 0 : b.len;
+	out->to = *in->flow;
 	txn_keep(x, sip_buf_span(&b));
-	core_done(c, out, FRONT_forwarded);
+	out->trusted = true;
+	core_done(c, out, g->user.p != NULL ? FRONT_forwarded : FRONT_forwarded_open);
 }
 
-bool call_retransmission(struct front_core *c, struct front_in *in, struct front_action *out)
+static void repeat_answer(struct front_core *c, struct txn *x, const struct front_in *in, struct front_action *out)
 {
-	struct txn *x = txn_by_exact(c->txns, core_exact(c, in));
-
-	if (x == NULL || !wn_addr_eq(&x->src, in->src))
-		return false;
 	if (txn_may_resend(x, in->raw.n, in->now_ms))
 		send_kept(x, out);
+	out->trusted = true;
 	core_done(c, out, FRONT_retransmission);
+}
+
+bool call_retransmission(struct front_core *c, struct front_in *in, uint64_t number, struct front_action *out)
+{
+	struct txn *x = txn_by_key(c->txns, number, in->flow);
+
+	if (x == NULL || x->exact == 0 || x->exact != core_exact(c, in))
+		return false;
+	repeat_answer(c, x, in, out);
+	return true;
+}
+
+bool call_open_retransmission(struct front_core *c, struct front_in *in, uint64_t branch, struct front_action *out)
+{
+	struct txn *x = txn_by_key(c->txns, branch, in->flow);
+
+	if (x == NULL || x->exact != 0)
+		return false;
+	repeat_answer(c, x, in, out);
 	return true;
 }
 
 void call_cancel(struct front_core *c, struct front_in *in, struct front_action *out)
 {
-	struct txn *x = txn_by_branch(c->txns, core_branch(c, in), in->src);
+	struct txn *x = txn_by_branch(c->txns, core_branch(c, in), in->flow);
 	char tag[TAG_CHARS];
 	struct sip_buf b;
 
@@ -164,18 +240,15 @@ void call_cancel(struct front_core *c, struct front_in *in, struct front_action 
 	sip_put(&b, SPAN_LIT("Content-Length: 0\r\n\r\n"));
 	if (!b.overflow) {
 		out->net_n = b.len;
-		out->to = *in->src;
+		out->to = *in->flow;
 	}
-	sip_buf_init(&b, out->agent, FRONT_OUT_MAX);
-	put_own_request(c, &b, "CANCEL", x, &in->m);
-	out->agent_n = b.overflow || !c->room ? 0 : b.len;
-	out->tenant = in->tenant;
+	put_to_service(c, "CANCEL", x, &in->m, out);
 	core_done(c, out, FRONT_cancelled);
 }
 
 bool call_ack(struct front_core *c, struct front_in *in)
 {
-	struct txn *x = txn_by_branch(c->txns, core_branch(c, in), in->src);
+	struct txn *x = txn_by_branch(c->txns, core_branch(c, in), in->flow);
 
 	if (x == NULL || (x->state != TXN_COMPLETED && x->state != TXN_CONFIRMED))
 		return false;
@@ -194,7 +267,7 @@ static uint64_t ack_key(const struct front_core *c, const struct sip_msg *m)
 
 void call_acknowledged(struct front_core *c, const struct front_in *in)
 {
-	struct txn *x = txn_by_branch(c->txns, ack_key(c, &in->m), in->src);
+	struct txn *x = txn_by_branch(c->txns, ack_key(c, &in->m), in->flow);
 
 	if (x != NULL && x->state == TXN_ACCEPTED && x->tenant == in->tenant)
 		txn_shorten(c->txns, x, in->now_ms);
@@ -207,10 +280,10 @@ static size_t pass_response(struct front_core *c, const struct front_in *in, con
 
 	sip_buf_init(&b, to, FRONT_OUT_MAX);
 	rewrite_response(&b, &in->m);
-	if (in->m.status >= 200 && in->m.status < 300) {
+	if (in->m.status >= 200 && in->m.status < 300 && x->exact != 0) {
 		struct sip_buf whole = b;
 
-		auth_put_nextnonce(c, x->tenant, &x->src, in->now_ms, in->unix_s, &b);
+		auth_put_nextnonce(c, x->tenant, &x->flow, in->now_ms, in->unix_s, &b);
 		if (b.len + in->m.body.n + sizeof("Content-Length: 65535\r\n\r\n") > 1400)
 			b = whole;
 	}
@@ -222,10 +295,14 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 {
 	struct txn *x = txn_by_id(c->txns, id);
 	bool success = in->m.status >= 200 && in->m.status < 300;
-	struct sip_buf b;
 
-	if (x == NULL || x->tenant != in->tenant || in->m.method != SIP_INVITE || in->m.status == 100) {
-		/* 100 ends here, as does the answer to our own CANCEL */
+	if (x == NULL || x->hop != in->hop || (in->hop == FRONT_HOP_AGENT && x->tenant != in->tenant) || in->m.method != SIP_INVITE) {
+		core_done(c, out, FRONT_response_dropped);
+		return;
+	}
+	txn_answered(c->txns, x);
+	if (in->m.status == 100) {
+		/* ends here, as does the answer to our own CANCEL */
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
@@ -243,7 +320,7 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	out->to = x->src;
+	out->to = x->flow;
 	txn_keep(x, span_of(out->net, out->net_n));
 	if (success && x->state == TXN_PROCEEDING) {
 		txn_enter(c->txns, x, TXN_ACCEPTED, in->now_ms);
@@ -251,10 +328,7 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 		txn_file(c->txns, x, ack_key(c, &in->m));
 	} else if (in->m.status >= 300) {
 		txn_enter(c->txns, x, TXN_COMPLETED, in->now_ms);
-		sip_buf_init(&b, out->agent, FRONT_OUT_MAX);
-		put_own_request(c, &b, "ACK", x, &in->m);
-		out->agent_n = b.overflow || !c->room ? 0 : b.len;
-		out->tenant = x->tenant;
+		put_to_service(c, "ACK", x, &in->m, out);
 	}
 	core_done(c, out, FRONT_relayed_response);
 }
@@ -302,6 +376,7 @@ bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action 
 	struct txn *x;
 
 	out->net_n = out->agent_n = 0;
+	out->trusted = false;
 	while ((x = txn_due(c->txns, now_ms)) != NULL) {
 		if (x->state == TXN_COMPLETED && now_ms < x->deadline_ms) {
 			txn_again(c->txns, x, now_ms);
@@ -311,10 +386,23 @@ bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action 
 			core_done(c, out, FRONT_relayed_response);
 			return true;
 		}
+		if (x->state == TXN_PROCEEDING && x->request_n > 0 && now_ms < x->deadline_ms) {
+			struct span again = txn_request(c->txns, x);
+
+			txn_again(c->txns, x, now_ms);
+			if (!core_reaches(c, x->tenant, x->hop))
+				continue;
+			memcpy(out->agent, again.p, again.n);
+			out->agent_n = again.n;
+			out->tenant = x->tenant;
+			out->hop = x->hop;
+			core_done(c, out, FRONT_hop_repeated);
+			return true;
+		}
 		/* an agent that has gone: the caller may find another front that has one */
 		const char *status = now_ms < x->deadline_ms ? "503 Service Unavailable\r\nRetry-After: 1" : "408 Request Timeout";
 		if (x->state == TXN_PROCEEDING && (out->net_n = time_out(c, x, status, out->net)) > 0) {
-			out->to = x->src;
+			out->to = x->flow;
 			txn_keep(x, span_of(out->net, out->net_n));
 			txn_enter(c->txns, x, TXN_COMPLETED, now_ms);
 			core_done(c, out, FRONT_timed_out);

@@ -16,7 +16,14 @@
 #define RATE_MAX             1000000u
 
 /* The file as libcyaml hands it over; optional numbers are pointers, so that an explicit 0 is seen. */
+struct file_service {
+	char *name, *route;
+	bool *authenticate;
+};
+
 struct file_tenant {
+	struct file_service *services;
+	uint32_t services_count;
 	char *domain, *agent_pin, *signing_key;
 	char **algorithms;
 	uint32_t algorithms_count;
@@ -24,7 +31,9 @@ struct file_tenant {
 };
 
 struct file_root {
-	char *listen, *agents, *keys, *socket, *user;
+	char *listen, *agents, *keys, *socket, *user, *tls_certificate, *tls_key, *state, *metrics;
+	char **also_listen;
+	uint32_t also_listen_count;
 	uint32_t *threads, *nonce_lifetime_s, *nonce_ring_bits, *feed_max_age_s;
 	struct file_tenant *tenants;
 	uint32_t tenants_count;
@@ -32,14 +41,27 @@ struct file_root {
 
 static const cyaml_schema_value_t text = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 64)};
 
+static const cyaml_schema_value_t address = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, 255)};
+
+static const cyaml_schema_field_t service_fields[] = {
+	CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, struct file_service, name, 1, 255),
+	CYAML_FIELD_STRING_PTR("route", CYAML_FLAG_POINTER, struct file_service, route, 1, 255),
+	CYAML_FIELD_BOOL_PTR("authenticate", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_service, authenticate),
+	CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t service_entry = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_service, service_fields)};
+
 static const cyaml_schema_field_t tenant_fields[] = {
 	CYAML_FIELD_STRING_PTR("domain", CYAML_FLAG_POINTER, struct file_tenant, domain, 1, 255),
-	CYAML_FIELD_STRING_PTR("agent_pin", CYAML_FLAG_POINTER, struct file_tenant, agent_pin, 1, 255),
-	CYAML_FIELD_STRING_PTR("signing_key", CYAML_FLAG_POINTER, struct file_tenant, signing_key, 1, 255),
+	CYAML_FIELD_STRING_PTR("agent_pin", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, agent_pin, 1, 255),
+	CYAML_FIELD_STRING_PTR("signing_key", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, signing_key, 1, 255),
 	CYAML_FIELD_SEQUENCE("algorithms", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, algorithms, &text, 1, 2),
 	CYAML_FIELD_UINT_PTR("max_calls", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, max_calls),
 	CYAML_FIELD_UINT_PTR("user_calls_per_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, user_calls_per_s),
 	CYAML_FIELD_UINT_PTR("service_calls_per_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, service_calls_per_s),
+	CYAML_FIELD_SEQUENCE("services", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_tenant, services, &service_entry, 1,
+			     FRONT_SERVICES_MAX),
 	CYAML_FIELD_END,
 };
 
@@ -47,7 +69,13 @@ static const cyaml_schema_value_t tenant_entry = {CYAML_VALUE_MAPPING(CYAML_FLAG
 
 static const cyaml_schema_field_t root_fields[] = {
 	CYAML_FIELD_STRING_PTR("listen", CYAML_FLAG_POINTER, struct file_root, listen, 1, 255),
-	CYAML_FIELD_STRING_PTR("agents", CYAML_FLAG_POINTER, struct file_root, agents, 1, 255),
+	CYAML_FIELD_SEQUENCE("also_listen", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, also_listen, &address, 1,
+			     FRONT_LISTENERS_MAX - 1),
+	CYAML_FIELD_STRING_PTR("tls_certificate", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, tls_certificate, 1, 255),
+	CYAML_FIELD_STRING_PTR("tls_key", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, tls_key, 1, 255),
+	CYAML_FIELD_STRING_PTR("state", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, state, 1, 255),
+	CYAML_FIELD_STRING_PTR("metrics", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, metrics, 1, 255),
+	CYAML_FIELD_STRING_PTR("agents", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, agents, 1, 255),
 	CYAML_FIELD_STRING_PTR("keys", CYAML_FLAG_POINTER, struct file_root, keys, 1, 255),
 	CYAML_FIELD_STRING_PTR("socket", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, socket, 1, 255),
 	CYAML_FIELD_STRING_PTR("user", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, user, 1, 255),
@@ -106,6 +134,22 @@ static int set_addr(struct at *at, const char *key, const char *value, const cha
 	return 0;
 }
 
+/* udp:, tcp: or tls: before an address; `may`: which, as a set of bits. */
+static int set_address(struct at *at, const char *key, const char *value, unsigned may, const char *example, struct front_address *out)
+{
+	for (unsigned t = 0; t < FRONT_TRANSPORTS; t++) {
+		const char *name = front_transport_name((enum front_transport)t);
+		size_t n = strlen(name);
+
+		if ((may & 1u << t) == 0 || strncmp(value, name, n) != 0 || value[n] != ':')
+			continue;
+		out->transport = (enum front_transport)t;
+		return set_addr(at, key, value + n + 1, example + n + 1, &out->addr);
+	}
+	return wn_config_bad(at->file, at_key(at, key), "\"%.60s\" says no transport; must be like %s%s", value, example,
+			     (may & 1u << FRONT_TLS) != 0 ? ", with udp, tcp or tls" : ", with udp or tcp");
+}
+
 static int set_domain(struct at *at, const char *value, char out[static DOMAIN_MAX + 1])
 {
 	size_t n = strlen(value);
@@ -138,7 +182,7 @@ static int set_signing_key(struct at *at, const char *value, uint8_t out[static 
 	return 0;
 }
 
-static int set_algorithms(struct at *at, const struct file_tenant *f, struct front_tenant_config *out)
+static int set_algorithms(struct at *at, const struct file_tenant *f, struct front_policy *out)
 {
 	char key[32];
 
@@ -160,24 +204,82 @@ static int set_algorithms(struct at *at, const struct file_tenant *f, struct fro
 	return 0;
 }
 
+/* Different services of a tenant may share a hop. */
+static int set_route(struct at *at, const char *key, const char *value, struct front_tenant_config *out, unsigned *hop)
+{
+	struct front_address a;
+	int r = set_address(at, key, value, 1u << FRONT_UDP | 1u << FRONT_TCP, "udp:192.0.2.7:5060", &a);
+
+	if (r != 0)
+		return r;
+	for (*hop = 1; *hop <= out->nroutes; (*hop)++)
+		if (out->route[*hop - 1].transport == a.transport && wn_addr_eq(&out->route[*hop - 1].addr, &a.addr))
+			return 0;
+	if (out->nroutes == FRONT_HOPS_MAX)
+		return wn_config_bad(at->file, at_key(at, key), "is the %dth address; a front may have %d next hops", FRONT_HOPS_MAX + 1,
+				     FRONT_HOPS_MAX);
+	out->route[out->nroutes++] = a;
+	return 0;
+}
+
+static int set_services(struct at *at, const struct file_tenant *f, struct front_tenant_config *out)
+{
+	struct front_policy *p = &out->policy;
+	bool proof = out->has_agent;
+
+	for (uint32_t i = 0; i < f->services_count; i++) {
+		const struct file_service *from = &f->services[i];
+		struct front_service *s = &p->service[i];
+		char key[48];
+		int r;
+
+		snprintf(key, sizeof(key), "services[%u].name", i);
+		if (strcmp(from->name, "*") != 0 && !user_name_valid(span_str(from->name)))
+			return wn_config_bad(at->file, at_key(at, key), "\"%.70s\" is no name of a service; must be 1 to 63 of A-Z a-z 0-9 . _ -, or *",
+					     from->name);
+		for (uint32_t j = 0; j < i; j++)
+			if (strcmp(p->service[j].name, from->name) == 0)
+				return wn_config_bad(at->file, at_key(at, key), "\"%s\" stands twice; each service may stand once", from->name);
+		r = set_text(at, key, from->name, NULL, s->name, sizeof(s->name));
+		snprintf(key, sizeof(key), "services[%u].route", i);
+		if (r == 0)
+			r = set_route(at, key, from->route, out, &s->hop);
+		if (r != 0)
+			return r;
+		s->authenticate = from->authenticate == NULL || *from->authenticate;
+		proof |= s->authenticate;
+	}
+	p->nservices = f->services_count;
+	front_policy_sort(p);
+	if (!out->has_agent && p->nservices == 0)
+		return wn_config_bad(at->file, at_key(at, "agent_pin"), "is missing; a tenant has an agent, or services with a route, or both");
+	if (proof && f->signing_key == NULL)
+		return wn_config_bad(at->file, at_key(at, "signing_key"), "is missing; without it no user can prove anything");
+	return 0;
+}
+
 static int set_tenant(struct at *at, const struct file_tenant *f, struct front_tenant_config *out)
 {
 	int r = set_domain(at, f->domain, out->domain);
 
-	if (r == 0 && (peer_pin_parse(span_str(f->agent_pin), &out->agent_pin) != 0 ||
+	out->has_agent = f->agent_pin != NULL;
+	out->policy.agent = out->has_agent;
+	if (r == 0 && out->has_agent && (peer_pin_parse(span_str(f->agent_pin), &out->agent_pin) != 0 ||
 		       sodium_is_zero(out->agent_pin.sha256, sizeof(out->agent_pin.sha256))))
 		r = wn_config_bad(at->file, at_key(at, "agent_pin"),
 				  "is no pin; must be sha256: and 43 characters of base64url, as `walnut keys show agent DIR` prints");
-	if (r == 0)
+	if (r == 0 && f->signing_key != NULL)
 		r = set_signing_key(at, f->signing_key, out->signing_key);
 	if (r == 0)
-		r = set_algorithms(at, f, out);
+		r = set_algorithms(at, f, &out->policy);
 	if (r == 0)
-		r = set_number(at, "max_calls", f->max_calls, 10000, 1, CALLS_PER_TENANT_MAX, &out->max_calls);
+		r = set_number(at, "max_calls", f->max_calls, 10000, 1, CALLS_PER_TENANT_MAX, &out->policy.max_calls);
 	if (r == 0)
-		r = set_number(at, "user_calls_per_s", f->user_calls_per_s, 20, 0, RATE_MAX, &out->user_calls_per_s);
+		r = set_number(at, "user_calls_per_s", f->user_calls_per_s, 20, 0, RATE_MAX, &out->policy.user_calls_per_s);
 	if (r == 0)
-		r = set_number(at, "service_calls_per_s", f->service_calls_per_s, 2000, 0, RATE_MAX, &out->service_calls_per_s);
+		r = set_number(at, "service_calls_per_s", f->service_calls_per_s, 2000, 0, RATE_MAX, &out->policy.service_calls_per_s);
+	if (r == 0)
+		r = set_services(at, f, out);
 	return r;
 }
 
@@ -188,7 +290,7 @@ static int check_distinct(struct at *at, const struct front_config *c, unsigned 
 		if (strcmp(c->tenant[i].domain, c->tenant[n].domain) == 0)
 			return wn_config_bad(at->file, at_key(at, "domain"), "\"%s\" stands twice; each domain may stand once",
 					     c->tenant[n].domain);
-		if (memcmp(&c->tenant[i].agent_pin, &c->tenant[n].agent_pin, sizeof(struct peer_pin)) == 0)
+		if (c->tenant[n].has_agent && memcmp(&c->tenant[i].agent_pin, &c->tenant[n].agent_pin, sizeof(struct peer_pin)) == 0)
 			return wn_config_bad(at->file, at_key(at, "agent_pin"), "is that of %s too; every tenant's agent has its own key",
 					     c->tenant[i].domain);
 	}
@@ -203,6 +305,34 @@ static uint32_t online_cpus(void)
 	return n < 1 ? 1 : n > (int)FRONT_WORKERS_MAX ? FRONT_WORKERS_MAX : (uint32_t)n;
 }
 
+static int set_also_listen(struct at *at, const struct file_root *f, struct front_config *c)
+{
+	bool tls = false;
+
+	for (uint32_t i = 0; i < f->also_listen_count; i++) {
+		struct front_address *a = &c->also_listen[i];
+		char key[32];
+		int r;
+
+		snprintf(key, sizeof(key), "also_listen[%u]", i);
+		r = set_address(at, key, f->also_listen[i], 1u << FRONT_UDP | 1u << FRONT_TCP | 1u << FRONT_TLS, "tcp:198.51.100.2:5060", a);
+		if (r != 0)
+			return r;
+		tls |= a->transport == FRONT_TLS;
+		for (uint32_t j = 0; j <= i; j++)
+			if ((j == i && a->transport == FRONT_UDP && wn_addr_eq(&a->addr, &c->listen)) ||
+			    (j < i && (a->transport == FRONT_UDP) == (c->also_listen[j].transport == FRONT_UDP) &&
+			     wn_addr_eq(&a->addr, &c->also_listen[j].addr)))
+				return wn_config_bad(at->file, at_key(at, key), "\"%.60s\" is listened on already", f->also_listen[i]);
+	}
+	c->nalso = f->also_listen_count;
+	if (tls && f->tls_certificate == NULL)
+		return wn_config_bad(at->file, "tls_certificate", "is missing; a tls: listener needs a certificate and a key");
+	if (tls && f->tls_key == NULL)
+		return wn_config_bad(at->file, "tls_key", "is missing; a tls: listener needs a certificate and a key");
+	return 0;
+}
+
 int front_config_load(const char *file, struct front_config *out)
 {
 	struct at at = {.file = file};
@@ -214,7 +344,18 @@ int front_config_load(const char *file, struct front_config *out)
 		return r;
 	r = set_addr(&at, "listen", f->listen, "198.51.100.2:5060", &c.listen);
 	if (r == 0)
+		r = set_also_listen(&at, f, &c);
+	if (r == 0 && f->agents != NULL)
 		r = set_addr(&at, "agents", f->agents, "198.51.100.2:7061", &c.agents);
+	c.has_metrics = f->metrics != NULL;
+	if (r == 0 && c.has_metrics)
+		r = set_addr(&at, "metrics", f->metrics, "127.0.0.1:9464", &c.metrics);
+	if (r == 0)
+		r = set_text(&at, "tls_certificate", f->tls_certificate, NULL, c.tls_certificate, sizeof(c.tls_certificate));
+	if (r == 0)
+		r = set_text(&at, "tls_key", f->tls_key, NULL, c.tls_key, sizeof(c.tls_key));
+	if (r == 0)
+		r = set_text(&at, "state", f->state, NULL, c.state, sizeof(c.state));
 	if (r == 0)
 		r = set_text(&at, "keys", f->keys, NULL, c.keys, sizeof(c.keys));
 	if (r == 0)
@@ -241,7 +382,11 @@ int front_config_load(const char *file, struct front_config *out)
 		r = set_tenant(&at, &f->tenants[c.ntenants], &c.tenant[c.ntenants]);
 		if (r == 0)
 			r = check_distinct(&at, &c, c.ntenants);
+		c.has_agents |= c.tenant[c.ntenants].has_agent;
 	}
+	at.prefix[0] = 0;
+	if (r == 0 && c.has_agents && f->agents == NULL)
+		r = wn_config_bad(file, "agents", "is missing; agents need an address and port to connect to, like 198.51.100.2:7061");
 out:
 	wn_config_free(&root, f);
 	if (r != 0)

@@ -6,23 +6,40 @@
 #include <stdint.h>
 
 #include "base/addr.h"
-#include "front/core.h"
+#include "front/flow.h"
+#include "front/policy.h"
 #include "peer/peer.h"
 #include "userdb/update.h"
 
 #define FRONT_PATH_MAX 108
 
+/** "udp:192.0.2.7:5060" */
+struct front_address {
+	enum front_transport transport;
+	struct wn_addr addr;
+};
+
 struct front_tenant_config {
 	char domain[DOMAIN_MAX + 1]; /* lower case */
+	bool has_agent;              /* else agent_pin is all zero */
 	struct peer_pin agent_pin;
-	uint8_t signing_key[UPDATE_SIGN_PUBLIC];
-	bool sha256, md5;
-	uint32_t max_calls, user_calls_per_s, service_calls_per_s;
+	uint8_t signing_key[UPDATE_SIGN_PUBLIC]; /* all zero: no user can be known */
+	struct front_policy policy;              /* a service's hop is an index into route, plus one */
+	unsigned nroutes;
+	struct front_address route[FRONT_HOPS_MAX];
 };
 
 struct front_config {
-	struct wn_addr listen, agents;
+	struct wn_addr listen;
+	unsigned nalso;
+	struct front_address also_listen[FRONT_LISTENERS_MAX - 1];
+	bool has_agents; /* some tenant has an agent; else `agents` is not listened on */
+	struct wn_addr agents;
 	char keys[256];
+	char tls_certificate[256], tls_key[256]; /* "": none */
+	char state[256];                         /* "": none */
+	bool has_metrics;
+	struct wn_addr metrics;
 	char socket[FRONT_PATH_MAX];
 	char user[33];
 	uint32_t threads;

@@ -31,6 +31,30 @@ void core_done(struct front_core *c, struct front_action *out, enum front_outcom
 	atomic_store_explicit(&c->count[o], atomic_load_explicit(&c->count[o], memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
+const struct front_policy *core_policy(const struct front_core *c, unsigned tenant)
+{
+	return atomic_load_explicit(&c->sh->tenant[tenant].policy, memory_order_acquire);
+}
+
+const struct front_listener *core_listener(const struct front_core *c, uint64_t flow_id)
+{
+	unsigned i = front_flow_listener(flow_id);
+
+	return &c->sh->listener[i < c->sh->nlisteners ? i : 0];
+}
+
+bool core_reaches(const struct front_core *c, unsigned tenant, unsigned hop)
+{
+	if (hop != FRONT_HOP_AGENT)
+		return c->trunk[hop].up;
+	return c->room && atomic_load_explicit(&c->sh->tenant[tenant].connected, memory_order_acquire);
+}
+
+const char *core_far_host(const struct front_core *c, const struct front_in *in, unsigned hop)
+{
+	return hop != FRONT_HOP_AGENT ? c->trunk[hop].host : in->flow != NULL ? core_listener(c, in->flow->id)->host : c->sh->listener[0].host;
+}
+
 static void view_refresh(struct front_core *c, unsigned tenant, uint64_t now_ms, uint64_t unix_s)
 {
 	const struct front_tenant *t = &c->sh->tenant[tenant];
@@ -80,9 +104,24 @@ bool core_tenant(const struct front_core *c, struct span uri, unsigned *tenant, 
 
 uint64_t core_hash(const struct front_core *c, const struct span *piece, unsigned n)
 {
-	/* Hashing hashes: no piece can spill into its neighbour, and nothing is copied. */
+	/* Each behind its length: no piece can spill into its neighbour. What is too long to be copied is hashed piece by piece. */
 	uint64_t part[8], h;
+	char flat[512];
+	size_t at = 0;
 
+	for (unsigned i = 0; i < n; i++) {
+		if (piece[i].n > sizeof(flat) - at - 2 * (n - i))
+			break;
+		flat[at++] = (char)(piece[i].n >> 8);
+		flat[at++] = (char)piece[i].n;
+		if (piece[i].n > 0)
+			memcpy(flat + at, piece[i].p, piece[i].n);
+		at += piece[i].n;
+		if (i + 1 < n)
+			continue;
+		crypto_shorthash((uint8_t *)&h, (const uint8_t *)flat, at, c->sh->boot_key);
+		return h;
+	}
 	for (unsigned i = 0; i < n; i++)
 		crypto_shorthash((uint8_t *)&part[i], (const uint8_t *)piece[i].p, piece[i].n, c->sh->boot_key);
 	crypto_shorthash((uint8_t *)&h, (const uint8_t *)part, n * sizeof(part[0]), c->sh->boot_key);
@@ -181,16 +220,21 @@ static bool token_first_class(const struct front_core *c, struct span in, const 
 	const struct front_tenant *t;
 	const struct front_agent *a;
 	struct route_token token;
+	struct span text;
 
 	if (p == NULL)
 		return false;
 	sip = memmem(p, (size_t)(in.p + in.n - p) < 32 ? (size_t)(in.p + in.n - p) : 32, "sip:", 4);
-	if (sip == NULL || (size_t)(in.p + in.n - sip) < 4 + ROUTE_TOKEN_CHARS + 1 || sip[4 + ROUTE_TOKEN_CHARS] != '@')
+	if (sip == NULL || (size_t)(in.p + in.n - sip) < 4 + 1 + ROUTE_TOKEN_CHARS + 1)
+		return false;
+	text = span_of(sip + 4, ROUTE_TOKEN_CHARS);
+	if (text.p[0] == PLAIN_MARK && text.p[1 + ROUTE_TOKEN_CHARS] == '@')
+		return route_token_open(span_of(text.p + 1, ROUTE_TOKEN_CHARS), c->sh->hop_key, (uint32_t)unix_s, &token) == 0;
+	if (text.p[ROUTE_TOKEN_CHARS] != '@')
 		return false;
 	t = tenant_of_line(c, in);
 	a = t != NULL ? atomic_load_explicit(&t->agent, memory_order_acquire) : NULL;
-	return a != NULL && route_token_open(span_of(sip + 4, ROUTE_TOKEN_CHARS), a->route_key, (uint32_t)unix_s, &token) == 0 &&
-	       wn_ip_eq(&token.client, src);
+	return a != NULL && route_token_open(text, a->route_key, (uint32_t)unix_s, &token) == 0 && wn_ip_eq(&token.client, src);
 }
 
 /* The value of name="…" on a line; p == NULL: none. */
@@ -210,8 +254,9 @@ static struct span quoted(const char *line, const char *end, const char *name, s
 	return span_of(NULL, 0);
 }
 
-bool front_core_first_class(const struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s)
+bool front_core_first_class(const struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s)
 {
+	const struct wn_addr *src = &from->addr;
 	const char *p, *end;
 	struct span nonce, realm;
 	uint64_t number;
@@ -229,15 +274,21 @@ bool front_core_first_class(const struct front_core *c, struct span in, const st
 		return false;
 	nonce = quoted(p, end, "nonce=\"", 7);
 	realm = quoted(p, end, "realm=\"", 7);
-	return nonce.n == NONCE_CHARS && realm.p != NULL && nonce_check(c->sh->nonces, nonce, src, realm, 0, now_ms, &number) == NONCE_OK;
+	return nonce.n == NONCE_CHARS && realm.p != NULL &&
+	       nonce_check(c->sh->nonces, nonce, src, realm, front_flow_scope(from->id), now_ms, &number) == NONCE_OK;
 }
 
 static void request(struct front_core *c, struct front_in *in, struct front_action *out)
 {
 	struct sip_uri uri;
+	struct span text;
 
 	if (in->m.uri.n > FRONT_URI_MAX) {
 		core_done(c, out, FRONT_start_line);
+		return;
+	}
+	if (in->m.to_tag.p != NULL && dialog_is_plain(&in->m, &text)) {
+		dialog_plain(c, in, text, out);
 		return;
 	}
 	if (!core_tenant(c, in->m.uri, &in->tenant, &uri)) {
@@ -281,7 +332,9 @@ int front_shared_init(struct front_shared *s, const struct wn_addr *listen)
 	if (sodium_init() < 0)
 		return -ENOSYS;
 	randombytes_buf(s->boot_key, sizeof(s->boot_key));
-	wn_addr_str(listen, s->host);
+	randombytes_buf(s->hop_key, sizeof(s->hop_key));
+	s->nlisteners = 0;
+	front_shared_add_listener(s, FRONT_UDP, listen);
 	r = budgets_new(BUDGETS, &s->budgets);
 	for (unsigned i = 0; r == 0 && i < s->ntenants; i++)
 		r = user_table_new(&s->tenant[i].users);
@@ -299,6 +352,42 @@ void front_shared_fini(struct front_shared *s)
 	budgets_free(s->budgets);
 	s->budgets = NULL;
 	sodium_memzero(s->boot_key, sizeof(s->boot_key));
+	sodium_memzero(s->hop_key, sizeof(s->hop_key));
+}
+
+int front_shared_add_listener(struct front_shared *s, enum front_transport t, const struct wn_addr *addr)
+{
+	struct front_listener *l = &s->listener[s->nlisteners];
+
+	if (s->nlisteners == FRONT_LISTENERS_MAX)
+		return -ENOSPC;
+	l->transport = t;
+	l->addr = *addr;
+	wn_addr_str(addr, l->host);
+	return (int)s->nlisteners++;
+}
+
+int front_shared_add_hop(struct front_shared *s, enum front_transport t, const struct wn_addr *addr)
+{
+	unsigned n = atomic_load_explicit(&s->nhops, memory_order_relaxed);
+	struct front_hop *h = &s->hop[n + 1];
+
+	for (unsigned i = 1; i <= n; i++)
+		if (s->hop[i].transport == t && wn_addr_eq(&s->hop[i].addr, addr))
+			return (int)i;
+	if (n == FRONT_HOPS_MAX)
+		return -ENOSPC;
+	h->transport = t;
+	h->addr = *addr;
+	h->listener = 0;
+	for (unsigned i = 0; i < s->nlisteners; i++) {
+		if (s->listener[i].transport == t && wn_addr_is4(&s->listener[i].addr) == wn_addr_is4(addr)) {
+			h->listener = i;
+			break;
+		}
+	}
+	atomic_store_explicit(&s->nhops, n + 1, memory_order_release);
+	return (int)n + 1;
 }
 
 int front_core_new(struct front_shared *shared, unsigned worker, uint32_t calls, struct front_core **out)
@@ -310,7 +399,7 @@ int front_core_new(struct front_shared *shared, unsigned worker, uint32_t calls,
 	if (worker >= FRONT_WORKERS_MAX)
 		return -EINVAL;
 	for (unsigned i = 0; calls == 0 && i < shared->ntenants; i++)
-		all += shared->tenant[i].max_calls;
+		all += atomic_load_explicit(&shared->tenant[i].policy, memory_order_acquire)->max_calls;
 	if (all == 0)
 		return -EINVAL;
 	if (all > CALLS_MAX)
@@ -343,13 +432,20 @@ void front_core_free(struct front_core *c)
 	free(c);
 }
 
-void front_core_datagram(struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
-			 struct front_action *out)
+static void clear(struct front_action *out)
+{
+	out->net_n = out->agent_n = 0;
+	out->hop = FRONT_HOP_AGENT;
+	out->trusted = false;
+}
+
+void front_core_message(struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s,
+			struct front_action *out)
 {
 	struct front_in f;
 	enum sip_verdict v;
 
-	out->net_n = out->agent_n = 0;
+	clear(out);
 	if (in.n < FRONT_DATAGRAM_MIN || in.n > FRONT_DATAGRAM_MAX) {
 		core_done(c, out, in.n <= 4 && only_line_ends(in) ? FRONT_keepalive : FRONT_size);
 		return;
@@ -358,46 +454,92 @@ void front_core_datagram(struct front_core *c, struct span in, const struct wn_a
 		core_done(c, out, FRONT_first_bytes);
 		return;
 	}
-	v = sip_parse(in, false, &f.m);
+	v = sip_parse(in, front_flow_is_stream(from->id), &f.m);
 	if (v != SIP_OK) {
 		core_done(c, out, verdict_outcome(v));
 		return;
 	}
 	f.raw = in;
-	f.src = src;
+	f.flow = from;
+	f.src = &from->addr;
 	f.now_ms = now_ms;
 	f.unix_s = unix_s;
+	f.tenant = 0;
+	f.hop = FRONT_HOP_AGENT;
 	if (f.m.request)
 		request(c, &f, out);
 	else
 		dialog_response_from_client(c, &f, out);
 }
 
+static void response_from_service(struct front_core *c, struct front_in *in, struct front_action *out)
+{
+	const struct span branch = in->m.via.branch;
+	uint8_t raw[8];
+	uint64_t id;
+
+	if (branch.n == sizeof(BRANCH_MAGIC) - 1 + 19 && branch.p[sizeof(BRANCH_MAGIC) - 1] == 't' &&
+	    hex_decode(span_of(branch.p + sizeof(BRANCH_MAGIC) - 1 + 3, 16), raw, sizeof(raw)) == 0) {
+		memcpy(&id, raw, sizeof(id));
+		call_response(c, in, id, out);
+	} else {
+		dialog_response_from_service(c, in, out);
+	}
+}
+
 void front_core_from_agent(struct front_core *c, unsigned tenant, struct span msg, uint64_t now_ms, uint64_t unix_s,
 			   struct front_action *out)
 {
-	struct front_in f = {.raw = msg, .now_ms = now_ms, .unix_s = unix_s, .tenant = tenant};
-	uint64_t id;
+	struct front_in f;
 
-	out->net_n = out->agent_n = 0;
+	clear(out);
 	if (msg.n > FRONT_DATAGRAM_MAX || sip_parse(msg, true, &f.m) != SIP_OK) {
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	if (f.m.request) {
+	f.raw = msg;
+	f.flow = NULL;
+	f.src = NULL;
+	f.now_ms = now_ms;
+	f.unix_s = unix_s;
+	f.tenant = tenant;
+	f.hop = FRONT_HOP_AGENT;
+	if (f.m.request)
 		dialog_from_agent(c, &f, out);
+	else
+		response_from_service(c, &f, out);
+}
+
+void front_core_from_hop(struct front_core *c, unsigned hop, struct span msg, uint64_t now_ms, uint64_t unix_s, struct front_action *out)
+{
+	struct front_in f;
+	struct span text;
+
+	clear(out);
+	if (msg.n > FRONT_DATAGRAM_MAX || sip_parse(msg, c->sh->hop[hop].transport != FRONT_UDP, &f.m) != SIP_OK) {
+		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	if (f.m.via.branch.n == sizeof(BRANCH_MAGIC) - 1 + 19 && f.m.via.branch.p[sizeof(BRANCH_MAGIC) - 1] == 't') {
-		uint8_t raw[8];
+	f.raw = msg;
+	f.flow = NULL;
+	f.src = &c->sh->hop[hop].addr;
+	f.now_ms = now_ms;
+	f.unix_s = unix_s;
+	f.tenant = 0;
+	f.hop = hop;
+	if (!f.m.request)
+		response_from_service(c, &f, out);
+	else if (f.m.to_tag.p != NULL && dialog_is_plain(&f.m, &text))
+		dialog_plain(c, &f, text, out);
+	else
+		core_done(c, out, FRONT_in_dialog_no_token);
+}
 
-		if (hex_decode(span_of(f.m.via.branch.p + sizeof(BRANCH_MAGIC) - 1 + 3, 16), raw, sizeof(raw)) == 0) {
-			memcpy(&id, raw, sizeof(id));
-			call_response(c, &f, id, out);
-			return;
-		}
-	}
-	dialog_response_from_agent(c, &f, out);
+void front_core_set_trunk(struct front_core *c, unsigned hop, const struct wn_addr *own)
+{
+	c->trunk[hop].up = own != NULL;
+	if (own != NULL)
+		wn_addr_str(own, c->trunk[hop].host);
 }
 
 void front_core_set_room(struct front_core *c, bool room)

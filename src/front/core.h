@@ -11,6 +11,8 @@
 
 #include "base/addr.h"
 #include "base/span.h"
+#include "front/flow.h"
+#include "front/policy.h"
 #include "sip/digest.h"
 #include "sip/msg.h"
 #include "ticket/nonce.h"
@@ -22,10 +24,6 @@
 #define FRONT_URI_MAX      255  /* a longer Request-URI is FRONT_start_line */
 #define FRONT_GROWTH       1024 /* what rewriting adds at most */
 #define FRONT_OUT_MAX      (FRONT_DATAGRAM_MAX + FRONT_GROWTH)
-#define FRONT_SERVICES_MAX 256
-#define FRONT_SERVICE_MAX  63 /* characters of a service's name */
-#define FRONT_TENANTS_MAX  256
-#define FRONT_WORKERS_MAX  64
 #define FRONT_TOKEN_S      86400u /* lifetime of a route token */
 
 /** X(name): in the order of the checks, cheapest first. */
@@ -36,8 +34,8 @@
 	X(challenged) X(challenge_too_large) \
 	X(credentials_malformed) X(realm) X(algorithm) X(nonce_malformed) X(nonce_foreign) X(nonce_expired) X(nonce_exhausted) \
 	X(nonce_shape) X(retransmission) X(epoch) X(unknown_user) X(digest) X(uri_mismatch) X(replay) X(feed_stale) \
-	X(user_budget) X(service_budget) X(call_limit) X(no_agent) X(too_many_hops) X(forwarded) X(forwarded_in_dialog) X(cancelled) \
-	X(relayed_response) X(relayed_request) X(response_dropped) X(timed_out)
+	X(user_budget) X(service_budget) X(call_limit) X(no_agent) X(no_hop) X(too_many_hops) X(forwarded) X(forwarded_open) \
+	X(forwarded_in_dialog) X(cancelled) X(relayed_response) X(relayed_request) X(response_dropped) X(timed_out) X(hop_repeated)
 /* clang-format on */
 
 enum front_outcome {
@@ -58,12 +56,10 @@ struct front_agent {
 
 struct front_tenant {
 	char domain[DOMAIN_MAX + 1];
-	bool sha256, md5;   /* algorithms that are offered and taken */
-	uint32_t max_calls; /* transactions of all workers together */
-	uint32_t user_calls_per_s, service_calls_per_s;
 	struct user_table *users;
-	/* Written by the relay's thread, read by workers. What was published is kept until the end of the process, so a reader never holds
-	 * a pointer to freed memory; it is replaced only when an agent says something new. */
+	/* Written by the main thread, read by workers. What was published is kept until the end of the process, so a reader never holds
+	 * a pointer to freed memory; it is replaced only when configuration or an agent says something new. */
+	_Atomic(const struct front_policy *) policy;
 	_Atomic(const struct front_agent *) agent;
 	atomic_bool connected;
 	_Atomic uint32_t calls; /* live transactions; written by the workers */
@@ -71,30 +67,53 @@ struct front_tenant {
 
 struct budgets;
 
+/** An address that callers send to. */
+struct front_listener {
+	enum front_transport transport;
+	struct wn_addr addr;
+	char host[WN_ADDR_STR]; /* what Via and Record-Route say: address and port */
+};
+
+/** A plain SIP next hop. Never changed once it is there. */
+struct front_hop {
+	enum front_transport transport; /* UDP or TCP */
+	struct wn_addr addr;
+	unsigned listener; /* where the hop's own requests find us: of its transport and family where there is one */
+};
+
 /** One per process; the workers share it. */
 struct front_shared {
 	struct nonce_window *nonces;
 	struct budgets *budgets;
-	uint8_t boot_key[16];   /* To-tags, branches, hashes of datagrams */
-	char host[WN_ADDR_STR]; /* what Via and Record-Route say: address and port */
+	uint8_t boot_key[16];              /* To-tags, branches, hashes of datagrams */
+	uint8_t hop_key[ROUTE_KEY_BYTES];  /* route tokens of dialogs with plain next hops: of this boot */
+	struct front_listener listener[FRONT_LISTENERS_MAX];
+	unsigned nlisteners;
+	struct front_hop hop[FRONT_HOPS_MAX + 1]; /* from 1; FRONT_HOP_AGENT stands for the tenant's agent */
+	_Atomic unsigned nhops;
 	uint32_t feed_max_age_s;
 	unsigned ntenants;
 	struct front_tenant *tenant;
 };
 
-/** Draws the boot key and makes budgets and user tables; tenant, ntenants and what they configure are the caller's, and so is the nonce
- * window. `listen` is the address that clients send to. \return 0 or negative errno. */
+/** Draws the keys and makes budgets and user tables; tenant, ntenants and what they configure are the caller's, and so is the nonce
+ * window. `listen` is the UDP address that clients send to, listener 0. \return 0 or negative errno. */
 int front_shared_init(struct front_shared *s, const struct wn_addr *listen);
 void front_shared_fini(struct front_shared *s);
+/** Before the workers start. \return its number or -ENOSPC. */
+int front_shared_add_listener(struct front_shared *s, enum front_transport t, const struct wn_addr *addr);
+/** The main thread, at any time; an equal one is found again. \return its number from 1, or -ENOSPC. */
+int front_shared_add_hop(struct front_shared *s, enum front_transport t, const struct wn_addr *addr);
 
 /** What to do about one message. The caller sets the two buffers (FRONT_OUT_MAX each); the core fills in the rest. */
 struct front_action {
-	char *net;         /* a datagram to the network … */
-	char *agent;       /* … and a message to a tenant's agent, in the callers' buffers */
-	size_t net_n;      /* 0: none */
-	size_t agent_n;    /* 0: none */
-	struct wn_addr to; /* where the datagram goes */
-	unsigned tenant;   /* whose agent */
+	char *net;            /* a message to the callers' side … */
+	char *agent;          /* … and one to the service's, in the caller's buffers */
+	size_t net_n;         /* 0: none */
+	size_t agent_n;       /* 0: none */
+	struct front_flow to; /* where net goes */
+	unsigned tenant, hop; /* where agent goes: FRONT_HOP_AGENT of that tenant, or a plain next hop */
+	bool trusted;         /* the sender has proven that it is a user, or a party of a dialog */
 	enum front_outcome outcome;
 };
 
@@ -106,12 +125,18 @@ struct front_core;
 int front_core_new(struct front_shared *shared, unsigned worker, uint32_t calls, struct front_core **out);
 void front_core_free(struct front_core *c);
 
-/** A datagram from the network. At most one goes back, to where it came from; for a stranger never longer than `in`. */
-void front_core_datagram(struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
-			 struct front_action *out);
+/** One message from the network: a datagram, or what a stream's framing found. At most one goes back, to where it came from; for a stranger
+ * never longer than `in`. */
+void front_core_message(struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s,
+			struct front_action *out);
 
 /** A cheap look, changing nothing: whether `in` carries a nonce or a route token that verifies, so that it is served first. */
-bool front_core_first_class(const struct front_core *c, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s);
+bool front_core_first_class(const struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s);
+
+/** One message from a plain next hop, over the worker's trunk to it. */
+void front_core_from_hop(struct front_core *c, unsigned hop, struct span msg, uint64_t now_ms, uint64_t unix_s, struct front_action *out);
+/** The worker's own end of its trunk to that hop: what our Via towards it says. Without one the hop is down. NULL: it went down. */
+void front_core_set_trunk(struct front_core *c, unsigned hop, const struct wn_addr *own);
 
 /** A whole message from a tenant's agent. */
 void front_core_from_agent(struct front_core *c, unsigned tenant, struct span msg, uint64_t now_ms, uint64_t unix_s,

@@ -7,26 +7,30 @@
 #include "base/b64.h"
 #include "front/internal.h"
 
-/* Branch of a client's request on its way to the agent: where answers go. */
+/* Branch of a client's request on its way to the service: where answers go. */
 struct down {
 	uint8_t ip[16];
 	uint8_t port[2];
+	uint8_t flow[8];
 	uint8_t request[8]; /* hash of the caller's branch: equal for a retransmission, as RFC 3261 16.11 asks */
 	uint8_t mac[8];
 };
-/* Branch of an agent's request on its way to a client: whose answers these are. */
+/* Branch of a service's request on its way to a client: whose answers these are. */
 struct up {
 	uint8_t tenant[2];
+	uint8_t hop[2];
 	uint8_t request[8];
 	uint8_t mac[8];
 };
 #define DOWN_CHARS B64URL_LEN(sizeof(struct down))
 #define UP_CHARS   B64URL_LEN(sizeof(struct up))
-_Static_assert(sizeof(struct down) == 34 && sizeof(struct up) == 18, "bytes of a branch");
+_Static_assert(sizeof(struct down) == 42 && sizeof(struct up) == 20, "bytes of a branch");
 
-static void down_mac(const struct front_core *c, const struct down *d, unsigned tenant, uint8_t mac[8])
+/* Whose side answers: a tenant's agent, or a hop. */
+static void down_mac(const struct front_core *c, const struct down *d, unsigned tenant, unsigned hop, uint8_t mac[8])
 {
-	const struct span piece[] = {SPAN_LIT("down"), span_of(&tenant, sizeof(tenant)), span_of(d, offsetof(struct down, mac))};
+	const unsigned side = hop == FRONT_HOP_AGENT ? tenant : FRONT_TENANTS_MAX + hop;
+	const struct span piece[] = {SPAN_LIT("down"), span_of(&side, sizeof(side)), span_of(d, offsetof(struct down, mac))};
 	uint64_t h = core_hash(c, piece, 3);
 
 	memcpy(mac, &h, 8);
@@ -40,15 +44,30 @@ static void up_mac(const struct front_core *c, const struct up *u, const struct 
 	memcpy(mac, &h, 8);
 }
 
-static void put_via(const struct front_core *c, struct sip_buf *b, const char *transport, char kind, const void *raw, size_t n)
+/* Where a request goes on its way, as our Via says it. */
+struct way {
+	char kind; /* 'd' or 'u' */
+	const char *transport, *host;
+	const void *raw;
+	size_t n;
+};
+
+static void put_via(const struct front_core *c, struct sip_buf *b, const struct way *w)
 {
 	char text[64], hex[2];
 	uint8_t worker = (uint8_t)c->worker;
 
+	_Static_assert(DOWN_CHARS <= sizeof(text) && UP_CHARS <= sizeof(text), "a branch fits");
 	hex_encode(&worker, 1, hex);
-	sip_printf(b, "Via: SIP/2.0/%s %s;branch=" BRANCH_MAGIC "%c%.2s", transport, c->sh->host, kind, hex);
-	sip_put(b, span_of(text, b64url_encode(raw, n, text)));
-	if (kind == 'u')
+	sip_put(b, SPAN_LIT("Via: SIP/2.0/"));
+	sip_puts(b, w->transport);
+	sip_putc(b, ' ');
+	sip_puts(b, w->host);
+	sip_put(b, SPAN_LIT(";branch=" BRANCH_MAGIC));
+	sip_putc(b, w->kind);
+	sip_put(b, span_of(hex, sizeof(hex)));
+	sip_put(b, span_of(text, b64url_encode(w->raw, w->n, text)));
+	if (w->kind == 'u')
 		sip_put(b, SPAN_LIT(";rport"));
 	sip_put(b, SPAN_LIT("\r\n"));
 }
@@ -63,9 +82,9 @@ static bool branch_open(struct span branch, char kind, void *raw, size_t n)
 }
 
 /* A request as it goes on: ours on top of the Vias, the way behind it. 0: it does not fit. */
-static size_t pass_request(const struct front_core *c, const struct front_in *in, char kind, const void *raw, size_t n, char *to)
+static size_t pass_request(const struct front_core *c, const struct front_in *in, const struct way *w, char *to)
 {
-	const bool down = kind == 'd';
+	const bool down = w->kind == 'd';
 	struct sip_buf b;
 
 	sip_buf_init(&b, to, FRONT_OUT_MAX);
@@ -73,7 +92,7 @@ static size_t pass_request(const struct front_core *c, const struct front_in *in
 	sip_putc(&b, ' ');
 	sip_put(&b, in->m.uri);
 	sip_put(&b, SPAN_LIT(" SIP/2.0\r\n"));
-	put_via(c, &b, down ? "TLS" : "UDP", kind, raw, n);
+	put_via(c, &b, w);
 	if (down)
 		sip_put_vias(&b, &in->m, in->src);
 	sip_printf(&b, "Max-Forwards: %d\r\n", in->m.max_forwards < 0 ? 69 : in->m.max_forwards - 1);
@@ -102,32 +121,26 @@ static bool over_budget(struct front_core *c, const struct front_in *in, struct 
 	return budget_take(c->sh->budgets, core_hash(c, piece, 2), IN_DIALOG_PER_S, in->now_ms) > 0;
 }
 
-void dialog_from_client(struct front_core *c, struct front_in *in, struct front_action *out)
+/* The request of a client whose token is good. */
+static void to_service(struct front_core *c, struct front_in *in, struct span token, unsigned hop, struct front_action *out)
 {
-	const struct front_tenant *t = &c->sh->tenant[in->tenant];
-	const struct front_agent *a = atomic_load_explicit(&t->agent, memory_order_acquire);
-	struct span text = rewrite_route_user(&in->m);
-	struct route_token token;
+	struct way w = {.kind = 'd', .transport = hop == FRONT_HOP_AGENT ? "TLS" : front_transport_via(c->sh->hop[hop].transport)};
+	uint64_t request;
 	struct down d;
 
-	if (text.p == NULL || text.n != ROUTE_TOKEN_CHARS) {
-		core_done(c, out, in->m.method == SIP_ACK ? FRONT_ack_absorbed : FRONT_in_dialog_no_token);
-		return;
-	}
-	if (a == NULL || route_token_open(text, a->route_key, (uint32_t)in->unix_s, &token) != 0 || !wn_ip_eq(&token.client, in->src)) {
-		core_done(c, out, FRONT_in_dialog_bad_token);
-		return;
-	}
+	out->trusted = true;
 	/* Somebody who saw a token can spoof its client: what one token may put on the link is bounded. */
-	if (over_budget(c, in, SPAN_LIT("token"), text)) {
+	if (over_budget(c, in, SPAN_LIT("token"), token)) {
 		core_done(c, out, FRONT_in_dialog_budget);
 		return;
 	}
-	if (!atomic_load_explicit(&t->connected, memory_order_acquire) || !c->room) {
+	if (!core_reaches(c, in->tenant, hop)) {
+		enum front_outcome o = hop == FRONT_HOP_AGENT ? FRONT_no_agent : FRONT_no_hop;
+
 		if (in->m.method == SIP_ACK)
-			core_done(c, out, FRONT_no_agent);
+			core_done(c, out, o);
 		else
-			call_refuse(c, in, 503, "Service Unavailable", 1, FRONT_no_agent, out);
+			call_refuse(c, in, 503, "Service Unavailable", 1, o, out);
 		return;
 	}
 	if (in->m.max_forwards == 0) {
@@ -138,23 +151,104 @@ void dialog_from_client(struct front_core *c, struct front_in *in, struct front_
 		return;
 	}
 
-	uint64_t request = core_branch(c, in);
+	request = core_branch(c, in);
 	memcpy(d.ip, in->src->ip, sizeof(d.ip));
 	memcpy(d.port, &in->src->port, sizeof(d.port));
+	memcpy(d.flow, &in->flow->id, sizeof(d.flow));
 	memcpy(d.request, &request, sizeof(d.request));
-	down_mac(c, &d, in->tenant, d.mac);
-	out->agent_n = pass_request(c, in, 'd', &d, sizeof(d), out->agent);
+	down_mac(c, &d, in->tenant, hop, d.mac);
+	w.host = core_far_host(c, in, hop);
+	w.raw = &d;
+	w.n = sizeof(d);
+	out->agent_n = pass_request(c, in, &w, out->agent);
 	if (out->agent_n == 0) {
 		core_done(c, out, FRONT_malformed);
 		return;
 	}
 	out->tenant = in->tenant;
+	out->hop = hop;
 	if (in->m.method == SIP_ACK)
 		call_acknowledged(c, in);
 	core_done(c, out, FRONT_forwarded_in_dialog);
 }
 
-void dialog_response_from_agent(struct front_core *c, struct front_in *in, struct front_action *out)
+void dialog_from_client(struct front_core *c, struct front_in *in, struct front_action *out)
+{
+	const struct front_tenant *t = &c->sh->tenant[in->tenant];
+	const struct front_agent *a = atomic_load_explicit(&t->agent, memory_order_acquire);
+	struct span text = rewrite_route_user(&in->m);
+	struct route_token token;
+
+	if (text.p == NULL || text.n != ROUTE_TOKEN_CHARS)
+		core_done(c, out, in->m.method == SIP_ACK ? FRONT_ack_absorbed : FRONT_in_dialog_no_token);
+	else if (a == NULL || route_token_open(text, a->route_key, (uint32_t)in->unix_s, &token) != 0 || !wn_ip_eq(&token.client, in->src))
+		core_done(c, out, FRONT_in_dialog_bad_token);
+	else
+		to_service(c, in, text, FRONT_HOP_AGENT, out);
+}
+
+/* A request of the service's side goes to the client that the token names, and nowhere else. */
+static void to_client(struct front_core *c, struct front_in *in, const struct route_token *token, unsigned hop, struct front_action *out)
+{
+	const struct front_listener *l = core_listener(c, token->flow);
+	const struct span piece[] = {in->m.via.branch, in->m.call_id};
+	struct way w = {.kind = 'u', .transport = front_transport_via(l->transport), .host = l->host};
+	uint64_t request = core_hash(c, piece, 2);
+	struct up u = {{(uint8_t)(in->tenant >> 8), (uint8_t)in->tenant}, {(uint8_t)(hop >> 8), (uint8_t)hop}, {0}, {0}};
+
+	memcpy(u.request, &request, sizeof(u.request));
+	up_mac(c, &u, &token->client, u.mac);
+	w.raw = &u;
+	w.n = sizeof(u);
+	out->net_n = pass_request(c, in, &w, out->net);
+	if (out->net_n == 0) {
+		core_done(c, out, FRONT_response_dropped);
+		return;
+	}
+	out->to = (struct front_flow){token->client, token->flow};
+	core_done(c, out, FRONT_relayed_request);
+}
+
+uint64_t dialog_plain_name(unsigned tenant, unsigned hop)
+{
+	return (uint64_t)tenant << 32 | hop;
+}
+
+bool dialog_is_plain(const struct sip_msg *m, struct span *text)
+{
+	struct span user = rewrite_route_user(m);
+
+	if (user.p == NULL || user.n != 1 + ROUTE_TOKEN_CHARS || user.p[0] != PLAIN_MARK)
+		return false;
+	*text = span_of(user.p + 1, user.n - 1);
+	return true;
+}
+
+void dialog_plain(struct front_core *c, struct front_in *in, struct span text, struct front_action *out)
+{
+	struct route_token token;
+	unsigned hop;
+
+	if (route_token_open(text, c->sh->hop_key, (uint32_t)in->unix_s, &token) != 0) {
+		core_done(c, out, FRONT_in_dialog_bad_token);
+		return;
+	}
+	in->tenant = (unsigned)(token.agent >> 32);
+	hop = (unsigned)token.agent;
+	if (in->hop == hop || (in->flow != NULL && wn_addr_eq(in->src, &c->sh->hop[hop].addr))) {
+		if (token.client.port == 0 || in->m.max_forwards == 0) {
+			core_done(c, out, FRONT_response_dropped);
+			return;
+		}
+		to_client(c, in, &token, hop, out);
+	} else if (in->flow == NULL || !wn_ip_eq(&token.client, in->src)) {
+		core_done(c, out, FRONT_in_dialog_bad_token);
+	} else {
+		to_service(c, in, text, hop, out);
+	}
+}
+
+void dialog_response_from_service(struct front_core *c, struct front_in *in, struct front_action *out)
 {
 	struct down d;
 	uint8_t mac[8];
@@ -163,7 +257,7 @@ void dialog_response_from_agent(struct front_core *c, struct front_in *in, struc
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	down_mac(c, &d, in->tenant, mac);
+	down_mac(c, &d, in->tenant, in->hop, mac);
 	if (sodium_memcmp(mac, d.mac, sizeof(mac)) != 0) {
 		core_done(c, out, FRONT_response_dropped);
 		return;
@@ -173,8 +267,9 @@ void dialog_response_from_agent(struct front_core *c, struct front_in *in, struc
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}
-	memcpy(out->to.ip, d.ip, sizeof(d.ip));
-	memcpy(&out->to.port, d.port, sizeof(d.port));
+	memcpy(out->to.addr.ip, d.ip, sizeof(d.ip));
+	memcpy(&out->to.addr.port, d.port, sizeof(d.port));
+	memcpy(&out->to.id, d.flow, sizeof(d.flow));
 	core_done(c, out, FRONT_relayed_response);
 }
 
@@ -182,33 +277,33 @@ void dialog_from_agent(struct front_core *c, struct front_in *in, struct front_a
 {
 	const struct front_agent *a = atomic_load_explicit(&c->sh->tenant[in->tenant].agent, memory_order_acquire);
 	struct span text = rewrite_route_user(&in->m);
-	const struct span piece[] = {in->m.via.branch, in->m.call_id};
 	struct route_token token;
-	uint64_t request;
-	struct up u;
 
 	/* Only to where the tenant's own token says, so an agent's connection is no way to send to anybody. */
 	if (a == NULL || text.p == NULL || route_token_open(text, a->route_key, (uint32_t)in->unix_s, &token) != 0 ||
-	    token.client.port == 0 || in->m.max_forwards == 0) {
+	    token.client.port == 0 || in->m.max_forwards == 0)
 		core_done(c, out, FRONT_response_dropped);
-		return;
+	else
+		to_client(c, in, &token, FRONT_HOP_AGENT, out);
+}
+
+/* To an UDP hop from where its request went in; to another over its trunk. */
+static void answer_hop(struct front_core *c, const struct front_in *in, unsigned hop, struct front_action *out)
+{
+	const struct front_hop *h = &c->sh->hop[hop];
+
+	if (h->transport == FRONT_UDP) {
+		out->net_n = pass_response(in, out->net);
+		out->to = (struct front_flow){h->addr, front_flow_id(FRONT_UDP, h->listener, 0, 0, 0)};
+	} else {
+		out->agent_n = pass_response(in, out->agent);
+		out->hop = hop;
 	}
-	request = core_hash(c, piece, 2);
-	u.tenant[0] = (uint8_t)(in->tenant >> 8);
-	u.tenant[1] = (uint8_t)in->tenant;
-	memcpy(u.request, &request, sizeof(u.request));
-	up_mac(c, &u, &token.client, u.mac);
-	out->net_n = pass_request(c, in, 'u', &u, sizeof(u), out->net);
-	if (out->net_n == 0) {
-		core_done(c, out, FRONT_response_dropped);
-		return;
-	}
-	out->to = token.client;
-	core_done(c, out, FRONT_relayed_request);
 }
 
 void dialog_response_from_client(struct front_core *c, struct front_in *in, struct front_action *out)
 {
+	unsigned hop;
 	struct up u;
 	uint8_t mac[8];
 
@@ -218,23 +313,24 @@ void dialog_response_from_client(struct front_core *c, struct front_in *in, stru
 	}
 	up_mac(c, &u, in->src, mac);
 	in->tenant = (unsigned)u.tenant[0] << 8 | u.tenant[1];
+	hop = (unsigned)u.hop[0] << 8 | u.hop[1];
 	if (sodium_memcmp(mac, u.mac, sizeof(mac)) != 0 || in->tenant >= c->sh->ntenants) {
 		core_done(c, out, FRONT_response);
 		return;
 	}
+	out->trusted = true;
 	if (over_budget(c, in, SPAN_LIT("client"), span_of(in->src->ip, 16))) {
 		core_done(c, out, FRONT_in_dialog_budget);
 		return;
 	}
-	if (!atomic_load_explicit(&c->sh->tenant[in->tenant].connected, memory_order_acquire) || !c->room) {
-		core_done(c, out, FRONT_no_agent);
-		return;
-	}
-	out->agent_n = pass_response(in, out->agent);
-	if (out->agent_n == 0) {
-		core_done(c, out, FRONT_malformed);
+	if (!core_reaches(c, in->tenant, hop)) {
+		core_done(c, out, hop == FRONT_HOP_AGENT ? FRONT_no_agent : FRONT_no_hop);
 		return;
 	}
 	out->tenant = in->tenant;
-	core_done(c, out, FRONT_relayed_response);
+	if (hop == FRONT_HOP_AGENT)
+		out->agent_n = pass_response(in, out->agent);
+	else
+		answer_hop(c, in, hop, out);
+	core_done(c, out, out->agent_n + out->net_n > 0 ? FRONT_relayed_response : FRONT_malformed);
 }

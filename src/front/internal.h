@@ -22,6 +22,11 @@ struct tenant_view {
 	char realm[REALM_MAX];
 };
 
+struct trunk {
+	bool up;
+	char host[WN_ADDR_STR];
+};
+
 struct front_core {
 	struct front_shared *sh;
 	unsigned worker;
@@ -30,15 +35,17 @@ struct front_core {
 	struct nonce_issuer issuer;
 	struct txn_table *txns;
 	struct tenant_view *view;
+	struct trunk trunk[FRONT_HOPS_MAX + 1];
 	_Atomic uint64_t count[FRONT_OUTCOME_COUNT];
 };
 
 /** One message on its way through the checks. */
 struct front_in {
 	struct span raw;
-	const struct wn_addr *src;
+	const struct front_flow *flow; /* NULL: from the service's side */
+	const struct wn_addr *src;     /* the flow's address, or the hop's */
 	uint64_t now_ms, unix_s;
-	unsigned tenant;
+	unsigned tenant, hop; /* from the service's side: whose agent, or which plain next hop */
 	struct sip_msg m;
 };
 
@@ -51,6 +58,14 @@ bool core_tenant(const struct front_core *c, struct span uri, unsigned *tenant, 
 uint64_t core_hash(const struct front_core *c, const struct span *piece, unsigned n);
 struct span core_src_span(const struct wn_addr *a, char buf[18]);
 uint64_t core_exact(const struct front_core *c, const struct front_in *in);
+/** What a tenant's configuration says now. */
+const struct front_policy *core_policy(const struct front_core *c, unsigned tenant);
+/** The listener that a flow came in on. */
+const struct front_listener *core_listener(const struct front_core *c, uint64_t flow_id);
+/** Whether messages can go there now: the agent is connected, or the hop has a trunk, and there is room. */
+bool core_reaches(const struct front_core *c, unsigned tenant, unsigned hop);
+/** Our host name towards the service's side. */
+const char *core_far_host(const struct front_core *c, const struct front_in *in, unsigned hop);
 uint64_t core_branch(const struct front_core *c, const struct front_in *in);
 /** The To-tag of whatever the front itself answers: a function of the request. */
 void core_to_tag(const struct front_core *c, const struct front_in *in, char tag[TAG_CHARS]);
@@ -59,13 +74,19 @@ void core_to_tag(const struct front_core *c, const struct front_in *in, char tag
 void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri *uri, struct front_action *out);
 
 /* call.c: transactions of callers that have authenticated */
-struct call_grant { /* what the digest proved */
-	struct span user, service;
-	const uint8_t *session_key;
+struct call_grant {
+	struct span user, service; /* user.p == NULL: the service asks for no proof */
+	unsigned hop;
+	uint64_t key; /* what a retransmission will have: the nonce's number, or core_branch */
+	uint64_t branch;
+	const uint8_t *session_key; /* towards an agent */
 	bool auth_int;
 };
 void call_begin(struct front_core *c, struct front_in *in, const struct call_grant *g, struct front_action *out);
-bool call_retransmission(struct front_core *c, struct front_in *in, struct front_action *out);
+/** A request that carries the used nonce `number`: true when it is the very one that used it; what is due has then been sent again. */
+bool call_retransmission(struct front_core *c, struct front_in *in, uint64_t number, struct front_action *out);
+/** The same for a service that asks for no proof: RFC 3261 17.2.3 tells by branch, sent-by and source. */
+bool call_open_retransmission(struct front_core *c, struct front_in *in, uint64_t branch, struct front_action *out);
 void call_cancel(struct front_core *c, struct front_in *in, struct front_action *out);
 /** True: the ACK of a non-2xx, which ends here. */
 bool call_ack(struct front_core *c, struct front_in *in);
@@ -76,21 +97,28 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 void call_refuse(struct front_core *c, struct front_in *in, unsigned status, const char *reason, unsigned retry_after_s,
 		 enum front_outcome o, struct front_action *out);
 /** The nonce that spares the next call a challenge; writes the header if the answer stays within `most` bytes. */
-void auth_put_nextnonce(struct front_core *c, unsigned tenant, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s,
+void auth_put_nextnonce(struct front_core *c, unsigned tenant, const struct front_flow *flow, uint64_t now_ms, uint64_t unix_s,
 			struct sip_buf *b);
 
 /* dialog.c: what carries a route token, and what comes back */
 void dialog_from_client(struct front_core *c, struct front_in *in, struct front_action *out);
+/** Whether the topmost Route names a dialog with a plain next hop; *text is then its token. */
+bool dialog_is_plain(const struct sip_msg *m, struct span *text);
+/** Either way: the next hop's own requests are told by its address. */
+void dialog_plain(struct front_core *c, struct front_in *in, struct span text, struct front_action *out);
 void dialog_from_agent(struct front_core *c, struct front_in *in, struct front_action *out);
 void dialog_response_from_client(struct front_core *c, struct front_in *in, struct front_action *out);
-void dialog_response_from_agent(struct front_core *c, struct front_in *in, struct front_action *out);
+void dialog_response_from_service(struct front_core *c, struct front_in *in, struct front_action *out);
+#define PLAIN_MARK 'p' /* before the token of a dialog with a plain next hop */
+/** What stands in that token's agent: tenant and hop. */
+uint64_t dialog_plain_name(unsigned tenant, unsigned hop);
 
 /* rewrite.c */
 enum {
 	REWRITE_VIA_POP = 1,      /* the topmost Via value is ours: leave it out */
 	REWRITE_VIA_KEEP = 2,     /* copy Via as it is (else the caller has written them) */
 	REWRITE_ROUTE_ALL = 4,    /* no Route goes on */
-	REWRITE_ROUTE_TOP = 8,    /* the topmost Route value is ours */
+	REWRITE_ROUTE_TOP = 8,    /* the topmost Route value is ours, and so are those that follow it with the same user part (RFC 5658) */
 	REWRITE_CREDENTIALS = 16, /* no Proxy-Authorization of `domain` goes on */
 };
 /** Copies headers, but for Content-Length and Max-Forwards, which the caller writes, and for those that only a front may write. Folds

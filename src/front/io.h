@@ -15,14 +15,17 @@ struct front_packet {
 };
 
 struct front_io_ops {
-	/** Opens one of several equal ends of `addr`. May need privileges. \return 0 or negative errno. */
-	int (*open)(const struct wn_addr *addr, void **io);
+	/** Without `peer`, opens one of several equal ends of `addr`; with it, an end of its own at addr's host that talks to the peer
+	 * alone. May need privileges. \return 0 or negative errno. */
+	int (*open)(const struct wn_addr *addr, const struct wn_addr *peer, void **io);
+	/** Its own address. */
+	void (*own)(void *io, struct wn_addr *addr);
 	/** For epoll, readable when recv has something. */
 	int (*fd)(void *io);
 	/** Fills up to n <= FRONT_BATCH packets whose data have FRONT_DATAGRAM_MAX + 1 bytes. \return how many; 0: none now; negative
 	 * errno. */
 	int (*recv)(void *io, struct front_packet *p, unsigned n);
-	/** \return how many were taken; the rest found no room. */
+	/** Addresses do not count where there is a peer. \return how many were taken; the rest found no room. */
 	unsigned (*send)(void *io, const struct front_packet *p, unsigned n);
 	void (*close)(void *io);
 };

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,6 +15,7 @@
 
 struct udp {
 	int fd;
+	bool connected;
 	struct mmsghdr msg[FRONT_BATCH];
 	struct iovec iov[FRONT_BATCH];
 	struct sockaddr_storage name[FRONT_BATCH];
@@ -25,31 +28,65 @@ static void set_buffer(int fd, int force, int plain, int bytes)
 		setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
 }
 
-static int udp_open(const struct wn_addr *addr, void **io)
+static int udp_bind(const struct udp *u, const struct wn_addr *addr, const struct wn_addr *peer)
 {
+	struct wn_addr own = *addr;
 	struct sockaddr_storage ss;
-	socklen_t len = wn_addr_to_sockaddr(addr, &ss);
+	socklen_t len;
+	int one = 1;
+
+	if (peer != NULL)
+		own.port = 0;
+	else if (setsockopt(u->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0)
+		return -errno;
+	len = wn_addr_to_sockaddr(&own, &ss);
+	/* A peer of the other family cannot be reached from there: the kernel chooses. */
+	if ((peer == NULL || wn_addr_is4(peer) == wn_addr_is4(addr)) && bind(u->fd, (struct sockaddr *)&ss, len) != 0)
+		return -errno;
+	if (peer == NULL)
+		return 0;
+	len = wn_addr_to_sockaddr(peer, &ss);
+	return connect(u->fd, (struct sockaddr *)&ss, len) != 0 ? -errno : 0;
+}
+
+static int udp_open(const struct wn_addr *addr, const struct wn_addr *peer, void **io)
+{
+	const int family = wn_addr_is4(peer != NULL ? peer : addr) ? AF_INET : AF_INET6;
 	struct udp *u = calloc(1, sizeof(*u));
-	int one = 1, r = 0;
+	int one = 1, r;
 
 	if (u == NULL)
 		return -ENOMEM;
-	u->fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	u->connected = peer != NULL;
+	u->fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (u->fd < 0) {
 		r = -errno;
 		free(u);
 		return r;
 	}
+	if (family == AF_INET6)
+		setsockopt(u->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	set_buffer(u->fd, SO_RCVBUFFORCE, SO_RCVBUF, RCVBUF_BYTES);
 	set_buffer(u->fd, SO_SNDBUFFORCE, SO_SNDBUF, SNDBUF_BYTES);
-	if (setsockopt(u->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0 || bind(u->fd, (struct sockaddr *)&ss, len) != 0) {
-		r = -errno;
+	r = udp_bind(u, addr, peer);
+	if (r != 0) {
 		close(u->fd);
 		free(u);
 		return r;
 	}
 	*io = u;
 	return 0;
+}
+
+static void udp_own(void *io, struct wn_addr *addr)
+{
+	struct sockaddr_storage ss = {0};
+	socklen_t len = sizeof(ss);
+
+	if (getsockname(((struct udp *)io)->fd, (struct sockaddr *)&ss, &len) == 0)
+		wn_addr_from_sockaddr(addr, &ss);
+	else
+		memset(addr, 0, sizeof(*addr));
 }
 
 static int udp_fd(void *io)
@@ -83,10 +120,12 @@ static unsigned udp_send(void *io, const struct front_packet *p, unsigned n)
 	unsigned sent = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		socklen_t len = wn_addr_to_sockaddr(&p[i].addr, &u->name[i]);
-
 		u->iov[i] = (struct iovec){p[i].data, p[i].n};
-		u->msg[i].msg_hdr = (struct msghdr){.msg_name = &u->name[i], .msg_namelen = len, .msg_iov = &u->iov[i], .msg_iovlen = 1};
+		u->msg[i].msg_hdr = (struct msghdr){.msg_iov = &u->iov[i], .msg_iovlen = 1};
+		if (!u->connected) {
+			u->msg[i].msg_hdr.msg_namelen = wn_addr_to_sockaddr(&p[i].addr, &u->name[i]);
+			u->msg[i].msg_hdr.msg_name = &u->name[i];
+		}
 	}
 	while (sent < n) {
 		int r = sendmmsg(u->fd, u->msg + sent, n - sent, MSG_DONTWAIT);
@@ -113,4 +152,4 @@ static void udp_close(void *io)
 	free(u);
 }
 
-const struct front_io_ops front_io_udp = {udp_open, udp_fd, udp_recv, udp_send, udp_close};
+const struct front_io_ops front_io_udp = {udp_open, udp_own, udp_fd, udp_recv, udp_send, udp_close};

@@ -103,6 +103,21 @@ static int alone(const struct wn_addr *addr)
 	return r;
 }
 
+/* From the file's routes to the process's hops. */
+static int route(struct front *f, struct front_tenant_config *t)
+{
+	int hop[FRONT_HOPS_MAX];
+
+	for (unsigned i = 0; i < t->nroutes; i++) {
+		hop[i] = front_shared_add_hop(&f->shared, t->route[i].transport, &t->route[i].addr);
+		if (hop[i] < 0)
+			return hop[i];
+	}
+	for (unsigned i = 0; i < t->policy.nservices; i++)
+		t->policy.service[i].hop = (unsigned)hop[t->policy.service[i].hop - 1];
+	return 0;
+}
+
 static int share(struct front *f)
 {
 	int r;
@@ -117,16 +132,16 @@ static int share(struct front *f)
 		struct front_tenant *to = &f->shared.tenant[i];
 
 		memcpy(to->domain, from->domain, sizeof(to->domain));
-		to->sha256 = from->sha256;
-		to->md5 = from->md5;
-		to->max_calls = from->max_calls;
-		to->user_calls_per_s = from->user_calls_per_s;
-		to->service_calls_per_s = from->service_calls_per_s;
+		atomic_store(&to->policy, &from->policy);
 	}
 	r = nonce_window_new(f->config.nonce_ring_bits, f->config.nonce_lifetime_s * 1000, NULL, &f->shared.nonces);
 	if (r == 0)
 		r = front_shared_init(&f->shared, &f->config.listen);
-	return r;
+	for (unsigned i = 0; r >= 0 && i < f->config.nalso; i++)
+		r = front_shared_add_listener(&f->shared, f->config.also_listen[i].transport, &f->config.also_listen[i].addr);
+	for (unsigned i = 0; r >= 0 && i < f->config.ntenants; i++)
+		r = route(f, &f->config.tenant[i]);
+	return r < 0 ? r : 0;
 }
 
 /* Everything that may need root: sockets, keys. */
@@ -147,7 +162,7 @@ static int open_all(struct front *f)
 	}
 	r = alone(&f->config.listen);
 	for (unsigned i = 0; r == 0 && i < f->config.threads; i++) {
-		struct front_worker_options wopt = {&f->shared, &front_io_udp, f->config.listen, i, front_relay_notify, f->relay};
+		struct front_worker_options wopt = {&f->shared, &front_io_udp, i, front_relay_notify, f->relay};
 
 		r = front_worker_new(&wopt, &f->worker[i]);
 		if (r == 0)

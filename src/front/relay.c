@@ -398,7 +398,7 @@ int front_relay_new(uv_loop_t *loop, const struct front_relay_options *opt, stru
 	r->wake.data = r->watch.data = r;
 	r->open = 2;
 	uv_timer_start(&r->watch, on_watch, WATCH_MS, WATCH_MS);
-	e = peer_listen(loop, opt->identity, &opt->config->agents, &popt, &events, r, &r->listener);
+	e = opt->config->has_agents ? peer_listen(loop, opt->identity, &opt->config->agents, &popt, &events, r, &r->listener) : 0;
 	free(pins);
 	if (e != 0)
 		front_relay_free(r);

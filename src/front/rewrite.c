@@ -53,9 +53,31 @@ static bool our_credentials(const struct sip_hdr *h, struct span domain)
 	       (p.realm.n == domain.n || p.realm.p[domain.n] == '/');
 }
 
+static struct span route_user(struct span value)
+{
+	struct sip_nameaddr na;
+	struct sip_uri uri;
+
+	if (sip_parse_nameaddr(value, &na) != 0 || sip_parse_uri(na.uri, &uri) != 0)
+		return span_of(NULL, 0);
+	return uri.user;
+}
+
+struct span rewrite_route_user(const struct sip_msg *m)
+{
+	const struct sip_hdr *h = sip_hdr_first(m, SIP_HDR_ROUTE);
+	struct span rest, item;
+
+	if (h == NULL)
+		return span_of(NULL, 0);
+	rest = h->value;
+	return sip_list_next(&rest, &item) ? route_user(item) : span_of(NULL, 0);
+}
+
 void rewrite_headers(struct sip_buf *b, const struct sip_msg *m, unsigned how, struct span domain)
 {
-	bool popped_via = false, popped_route = false;
+	const struct span ours = (how & REWRITE_ROUTE_TOP) != 0 ? rewrite_route_user(m) : span_of(NULL, 0);
+	bool popped_via = false, popping_route = (how & REWRITE_ROUTE_TOP) != 0, first_route = true;
 
 	for (unsigned i = 0; i < m->nhdr; i++) {
 		const struct sip_hdr *h = &m->hdr[i];
@@ -81,13 +103,16 @@ void rewrite_headers(struct sip_buf *b, const struct sip_msg *m, unsigned how, s
 		case SIP_HDR_ROUTE:
 			if ((how & REWRITE_ROUTE_ALL) != 0)
 				continue;
-			if ((how & REWRITE_ROUTE_TOP) == 0 || popped_route)
+			if (!popping_route)
 				break;
-			popped_route = true;
-			if (!sip_list_next(&rest, &item))
-				continue;
-			while (sip_list_next(&rest, &item))
-				put_header(b, h->name, item);
+			while (sip_list_next(&rest, &item)) {
+				struct span user = first_route ? ours : route_user(item);
+
+				popping_route = popping_route && (first_route || (ours.p != NULL && user.p != NULL && span_eq(user, ours)));
+				first_route = false;
+				if (!popping_route)
+					put_header(b, h->name, item);
+			}
 			continue;
 		case SIP_HDR_PROXY_AUTHORIZATION:
 			if ((how & REWRITE_CREDENTIALS) != 0 && our_credentials(h, domain))
@@ -106,21 +131,6 @@ void rewrite_response(struct sip_buf *b, const struct sip_msg *m)
 	sip_put(b, m->reason);
 	sip_put(b, SPAN_LIT("\r\n"));
 	rewrite_headers(b, m, REWRITE_VIA_POP, span_of(NULL, 0));
-}
-
-struct span rewrite_route_user(const struct sip_msg *m)
-{
-	const struct sip_hdr *h = sip_hdr_first(m, SIP_HDR_ROUTE);
-	struct span none = {NULL, 0}, rest, item;
-	struct sip_nameaddr na;
-	struct sip_uri uri;
-
-	if (h == NULL)
-		return none;
-	rest = h->value;
-	if (!sip_list_next(&rest, &item) || sip_parse_nameaddr(item, &na) != 0 || sip_parse_uri(na.uri, &uri) != 0)
-		return none;
-	return uri.user;
 }
 
 void rewrite_end(struct sip_buf *b, const struct sip_msg *m)

@@ -19,12 +19,13 @@ _Static_assert(SLOT_MS *SLOTS > TXN_LIFE_MS, "a timer fits into one turn of the 
 
 struct txn_table {
 	struct txn *x;
+	char *request; /* TXN_REQUEST_MAX each; touched for calls to UDP hops only */
 	uint32_t capacity, used; /* used: how many were ever touched */
 	uint32_t count;
 	uint32_t free_head;
 	uint64_t generation;
 	uint32_t mask;
-	uint32_t *exact, *branch; /* heads of chains */
+	uint32_t *key, *branch; /* heads of chains */
 	uint64_t turn;            /* the wheel's position: now / SLOT_MS when last looked at */
 	uint32_t wheel[SLOTS];
 };
@@ -57,13 +58,13 @@ static void wheel_put(struct txn_table *t, struct txn *x, uint64_t due_ms)
 	t->wheel[x->slot] = x->index;
 }
 
-static void exact_take(struct txn_table *t, struct txn *x)
+static void key_take(struct txn_table *t, struct txn *x)
 {
-	uint32_t *p = &t->exact[x->exact & t->mask];
+	uint32_t *p = &t->key[x->key & t->mask];
 
 	while (*p != x->index)
-		p = &t->x[*p].next_exact;
-	*p = x->next_exact;
+		p = &t->x[*p].next_key;
+	*p = x->next_key;
 }
 
 static void branch_take(struct txn_table *t, struct txn *x)
@@ -107,14 +108,15 @@ int txn_table_new(uint32_t capacity, uint64_t first_id, struct txn_table **out)
 	for (unsigned i = 0; i < SLOTS; i++)
 		t->wheel[i] = NONE;
 	t->x = map(capacity * sizeof(*t->x));
-	t->exact = malloc((t->mask + 1u) * sizeof(*t->exact));
+	t->request = map((size_t)capacity * TXN_REQUEST_MAX);
+	t->key = malloc((t->mask + 1u) * sizeof(*t->key));
 	t->branch = malloc((t->mask + 1u) * sizeof(*t->branch));
-	if (t->x == NULL || t->exact == NULL || t->branch == NULL) {
+	if (t->x == NULL || t->request == NULL || t->key == NULL || t->branch == NULL) {
 		txn_table_free(t);
 		return -ENOMEM;
 	}
 	for (uint32_t i = 0; i <= t->mask; i++)
-		t->exact[i] = t->branch[i] = NONE;
+		t->key[i] = t->branch[i] = NONE;
 	*out = t;
 	return 0;
 }
@@ -125,7 +127,9 @@ void txn_table_free(struct txn_table *t)
 		return;
 	if (t->x != NULL)
 		munmap(t->x, t->capacity * sizeof(*t->x));
-	free(t->exact);
+	if (t->request != NULL)
+		munmap(t->request, (size_t)t->capacity * TXN_REQUEST_MAX);
+	free(t->key);
 	free(t->branch);
 	free(t);
 }
@@ -135,13 +139,13 @@ uint32_t txn_count(const struct txn_table *t)
 	return t->count;
 }
 
-struct txn *txn_begin(struct txn_table *t, uint64_t exact, uint64_t branch, const struct wn_addr *src, uint64_t now_ms)
+struct txn *txn_begin(struct txn_table *t, uint64_t key, uint64_t branch, const struct front_flow *flow, uint64_t now_ms)
 {
 	uint32_t index = t->free_head;
 	struct txn *x;
 
 	if (index != NONE)
-		t->free_head = t->x[index].next_exact;
+		t->free_head = t->x[index].next_key;
 	else if (t->used < t->capacity)
 		index = t->used++;
 	else
@@ -152,14 +156,16 @@ struct txn *txn_begin(struct txn_table *t, uint64_t exact, uint64_t branch, cons
 	x->state = TXN_PROCEEDING;
 	x->index = index;
 	x->id = t->generation << INDEX_BITS | index;
-	x->exact = exact;
-	x->src = *src;
+	x->key = key;
+	x->exact = 0;
+	x->flow = *flow;
+	x->hop = 0;
 	x->resends = 0;
 	x->resent_ms = now_ms;
-	x->uri_n = x->answer_n = 0;
+	x->uri_n = x->answer_n = x->request_n = 0;
 	x->slot = NONE;
-	x->next_exact = t->exact[exact & t->mask];
-	t->exact[exact & t->mask] = index;
+	x->next_key = t->key[key & t->mask];
+	t->key[key & t->mask] = index;
 	branch_put(t, x, branch);
 	x->deadline_ms = now_ms + TXN_LIFE_MS;
 	wheel_put(t, x, x->deadline_ms);
@@ -169,26 +175,26 @@ struct txn *txn_begin(struct txn_table *t, uint64_t exact, uint64_t branch, cons
 void txn_end(struct txn_table *t, struct txn *x)
 {
 	wheel_take(t, x);
-	exact_take(t, x);
+	key_take(t, x);
 	branch_take(t, x);
 	x->state = TXN_FREE;
-	x->next_exact = t->free_head;
+	x->next_key = t->free_head;
 	t->free_head = x->index;
 	t->count--;
 }
 
-struct txn *txn_by_exact(struct txn_table *t, uint64_t exact)
+struct txn *txn_by_key(struct txn_table *t, uint64_t key, const struct front_flow *flow)
 {
-	for (uint32_t i = t->exact[exact & t->mask]; i != NONE; i = t->x[i].next_exact)
-		if (t->x[i].exact == exact)
+	for (uint32_t i = t->key[key & t->mask]; i != NONE; i = t->x[i].next_key)
+		if (t->x[i].key == key && front_flow_eq(&t->x[i].flow, flow))
 			return &t->x[i];
 	return NULL;
 }
 
-struct txn *txn_by_branch(struct txn_table *t, uint64_t branch, const struct wn_addr *src)
+struct txn *txn_by_branch(struct txn_table *t, uint64_t branch, const struct front_flow *flow)
 {
 	for (uint32_t i = t->branch[branch & t->mask]; i != NONE; i = t->x[i].next_branch)
-		if (t->x[i].branch == branch && wn_addr_eq(&t->x[i].src, src))
+		if (t->x[i].branch == branch && front_flow_eq(&t->x[i].flow, flow))
 			return &t->x[i];
 	return NULL;
 }
@@ -233,6 +239,29 @@ void txn_keep(struct txn *x, struct span answer)
 	x->answer_n = (uint16_t)answer.n;
 }
 
+void txn_keep_request(struct txn_table *t, struct txn *x, struct span request, uint64_t now_ms)
+{
+	if (request.n > TXN_REQUEST_MAX)
+		return;
+	memcpy(t->request + (size_t)x->index * TXN_REQUEST_MAX, request.p, request.n);
+	x->request_n = (uint16_t)request.n;
+	x->interval_ms = SIP_T1_MS;
+	wheel_put(t, x, now_ms + x->interval_ms);
+}
+
+struct span txn_request(const struct txn_table *t, const struct txn *x)
+{
+	return span_of(t->request + (size_t)x->index * TXN_REQUEST_MAX, x->request_n);
+}
+
+void txn_answered(struct txn_table *t, struct txn *x)
+{
+	if (x->request_n == 0)
+		return;
+	x->request_n = 0;
+	wheel_put(t, x, x->deadline_ms);
+}
+
 bool txn_may_resend(struct txn *x, size_t asked, uint64_t now_ms)
 {
 	if (x->answer_n == 0 || x->answer_n > asked || x->resends >= TXN_RESENDS_MAX || now_ms - x->resent_ms < TXN_RESEND_MS)
@@ -263,7 +292,7 @@ struct txn *txn_due(struct txn_table *t, uint64_t now_ms)
 void txn_hurry(struct txn_table *t, unsigned tenant, uint64_t now_ms)
 {
 	for (uint32_t i = 0; i < t->used; i++)
-		if (t->x[i].state == TXN_PROCEEDING && t->x[i].tenant == tenant)
+		if (t->x[i].state == TXN_PROCEEDING && t->x[i].tenant == tenant && t->x[i].hop == 0)
 			wheel_put(t, &t->x[i], now_ms);
 }
 
@@ -271,7 +300,9 @@ void txn_again(struct txn_table *t, struct txn *x, uint64_t now_ms)
 {
 	uint64_t due;
 
-	x->interval_ms = x->interval_ms * 2 < SIP_T2_MS ? x->interval_ms * 2 : SIP_T2_MS;
+	x->interval_ms *= 2;
+	if (x->state == TXN_COMPLETED && x->interval_ms > SIP_T2_MS)
+		x->interval_ms = SIP_T2_MS;
 	due = now_ms + x->interval_ms;
 	wheel_put(t, x, due < x->deadline_ms ? due : x->deadline_ms);
 }

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** \file Server transactions of callers that have authenticated (RFC 3261 17.2.1, RFC 6026): fixed capacity, allocated at the start. Pure.
- */
+/** \file Transactions of calls that a front has let through (RFC 3261 17.2.1 towards the caller, 17.1.1 towards a plain next hop, RFC 6026):
+ * fixed capacity, allocated at the start. Pure. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/addr.h"
 #include "base/span.h"
+#include "front/flow.h"
 
 #define TXN_ANSWER_MAX   1536 /* a longer answer is sent once and not kept */
+#define TXN_REQUEST_MAX  2048 /* a longer request is sent to an UDP hop once and not repeated */
 #define TXN_LIFE_MS      32000u
 #define TXN_CONFIRMED_MS 5000u /* T4: so long late copies may come after the ACK */
 #define TXN_RESENDS_MAX  7u
@@ -27,18 +28,19 @@ struct txn {
 	enum txn_state state;
 	uint32_t index;
 	uint64_t id;     /* stands in our branch; never repeats within a boot */
-	uint64_t exact;  /* keyed hash of the datagram and its source */
+	uint64_t key;    /* of the request that made it: its nonce's number, or its branch */
+	uint64_t exact;  /* keyed hash of that request's bytes and source; 0: told by branch alone */
 	uint64_t branch; /* keyed hash of branch, sent-by and source; once accepted, of what the ACK will have */
-	struct wn_addr src;
-	unsigned tenant;
+	struct front_flow flow;
+	unsigned tenant, hop;
 	uint64_t due_ms;      /* next timer */
 	uint64_t deadline_ms; /* end of this state */
-	uint32_t interval_ms; /* COMPLETED: Timer G */
+	uint32_t interval_ms; /* COMPLETED: Timer G; PROCEEDING with a kept request: Timer A */
 	uint64_t resent_ms;
 	unsigned resends;
-	uint32_t next_exact, next_branch; /* chains */
+	uint32_t next_key, next_branch; /* chains */
 	uint32_t wheel_prev, wheel_next, slot;
-	uint16_t uri_n, answer_n;
+	uint16_t uri_n, answer_n, request_n; /* request_n: 0 once the hop has answered */
 	char uri[256];
 	char answer[TXN_ANSWER_MAX];
 };
@@ -51,12 +53,12 @@ void txn_table_free(struct txn_table *t);
 uint32_t txn_count(const struct txn_table *t);
 
 /** A new one in TXN_PROCEEDING, or NULL when all are in use. */
-struct txn *txn_begin(struct txn_table *t, uint64_t exact, uint64_t branch, const struct wn_addr *src, uint64_t now_ms);
+struct txn *txn_begin(struct txn_table *t, uint64_t key, uint64_t branch, const struct front_flow *flow, uint64_t now_ms);
 void txn_end(struct txn_table *t, struct txn *x);
 
-/** NULL when there is none. by_branch also compares the source. */
-struct txn *txn_by_exact(struct txn_table *t, uint64_t exact);
-struct txn *txn_by_branch(struct txn_table *t, uint64_t branch, const struct wn_addr *src);
+/** NULL when there is none. by_key and by_branch also compare the flow. */
+struct txn *txn_by_key(struct txn_table *t, uint64_t key, const struct front_flow *flow);
+struct txn *txn_by_branch(struct txn_table *t, uint64_t branch, const struct front_flow *flow);
 struct txn *txn_by_id(struct txn_table *t, uint64_t id);
 
 /** Moves to a later state and sets its timers. */
@@ -67,12 +69,17 @@ void txn_file(struct txn_table *t, struct txn *x, uint64_t branch);
 void txn_shorten(struct txn_table *t, struct txn *x, uint64_t now_ms);
 /** Keeps an answer; one that is too long clears what was kept. */
 void txn_keep(struct txn *x, struct span answer);
+/** Keeps the request towards an UDP hop, to be repeated (Timer A) until txn_answered; does nothing with one that is too long. */
+void txn_keep_request(struct txn_table *t, struct txn *x, struct span request, uint64_t now_ms);
+struct span txn_request(const struct txn_table *t, const struct txn *x);
+/** The hop has it: no more repetitions. */
+void txn_answered(struct txn_table *t, struct txn *x);
 /** Whether the kept answer may be sent to a request of `asked` bytes now; counts it. */
 bool txn_may_resend(struct txn *x, size_t asked, uint64_t now_ms);
 
 /** The next one whose timer has run out, or NULL. The caller ends it, moves it, or calls txn_again. */
 struct txn *txn_due(struct txn_table *t, uint64_t now_ms);
-/** Makes the timers of a tenant's calls without a final answer run out now. */
+/** Makes the timers of those of a tenant's calls run out now that wait for its agent's final answer. */
 void txn_hurry(struct txn_table *t, unsigned tenant, uint64_t now_ms);
-/** COMPLETED: sets Timer G to its next, doubled value. */
+/** COMPLETED: sets Timer G to its next, doubled value; PROCEEDING: Timer A. */
 void txn_again(struct txn_table *t, struct txn *x, uint64_t now_ms);

@@ -16,11 +16,26 @@
 #define RING_BYTES (1u << 20)
 #define TICK_MS    50
 #define IN_BYTES   (FRONT_DATAGRAM_MAX + 64)
+#define OUT_MAX    (2 * FRONT_BATCH) /* buffers of what goes out, over all ports */
+#define PORTS_MAX  (FRONT_LISTENERS_MAX + FRONT_HOPS_MAX)
+#define WAKE       UINT32_MAX
+
+/* An UDP socket: of a listener, or the trunk to a plain next hop. */
+struct port {
+	void *io;
+	uint64_t flow; /* of a listener */
+	unsigned hop;  /* 0: a listener */
+	bool ready;    /* may have more */
+	unsigned nout;
+	struct front_packet out[FRONT_BATCH];
+};
 
 struct front_worker {
 	struct front_worker_options opt;
 	struct front_core *core;
-	void *io;
+	struct port *port; /* PORTS_MAX */
+	unsigned nports;
+	uint8_t of_listener[FRONT_LISTENERS_MAX], of_hop[FRONT_HOPS_MAX + 1]; /* 1 + index of the port; 0: none */
 	int epoll, wake;
 	struct front_ring *inbox, *outbox;
 	pthread_t thread;
@@ -29,76 +44,143 @@ struct front_worker {
 	_Atomic uint64_t unsent;
 	bool pushed; /* since the relay was last told */
 	unsigned nout;
-	struct front_packet in[FRONT_BATCH], out[FRONT_BATCH];
-	char *in_mem, *out_mem, *agent_mem;
+	struct front_packet in[FRONT_BATCH];
+	char *in_mem, *out_mem;
 };
 
 static void flush(struct front_worker *w)
 {
-	unsigned sent;
+	unsigned unsent = 0;
 
-	if (w->nout == 0)
-		return;
-	sent = w->opt.io->send(w->io, w->out, w->nout);
-	if (sent < w->nout)
-		atomic_fetch_add_explicit(&w->unsent, w->nout - sent, memory_order_relaxed);
+	for (unsigned i = 0; w->nout > 0 && i < w->nports; i++) {
+		struct port *p = &w->port[i];
+
+		if (p->nout > 0)
+			unsent += p->nout - w->opt.io->send(p->io, p->out, p->nout);
+		p->nout = 0;
+	}
+	if (unsent > 0)
+		atomic_fetch_add_explicit(&w->unsent, unsent, memory_order_relaxed);
 	w->nout = 0;
 }
 
+/* Two buffers for the next message's consequences. */
 static void aim(struct front_worker *w, struct front_action *a)
 {
-	if (w->nout == FRONT_BATCH)
+	if (w->nout + 2 > OUT_MAX)
 		flush(w);
-	a->net = w->out[w->nout].data;
-	a->agent = w->agent_mem;
+	a->net = w->out_mem + (size_t)w->nout * FRONT_OUT_MAX;
+	a->agent = a->net + FRONT_OUT_MAX;
+}
+
+static void put_out(struct front_worker *w, unsigned port, char *data, size_t n, const struct wn_addr *to)
+{
+	struct port *p;
+
+	if (port == 0) {
+		atomic_fetch_add_explicit(&w->unsent, 1, memory_order_relaxed);
+		return;
+	}
+	p = &w->port[port - 1];
+	p->out[p->nout].data = data;
+	p->out[p->nout].n = n;
+	if (to != NULL)
+		p->out[p->nout].addr = *to;
+	p->nout++;
+}
+
+/* The listener of a flow, or, for one that another front's token names, any of its family. */
+static unsigned port_of(const struct front_worker *w, const struct front_flow *to)
+{
+	const struct front_shared *sh = w->opt.shared;
+	unsigned l = front_flow_listener(to->id);
+
+	if (l >= sh->nlisteners || sh->listener[l].transport != FRONT_UDP || wn_addr_is4(&sh->listener[l].addr) != wn_addr_is4(&to->addr))
+		for (l = 0; l < sh->nlisteners; l++)
+			if (sh->listener[l].transport == FRONT_UDP && wn_addr_is4(&sh->listener[l].addr) == wn_addr_is4(&to->addr))
+				break;
+	return l < sh->nlisteners ? w->of_listener[l] : 0;
 }
 
 static void carry_out(struct front_worker *w, const struct front_action *a)
 {
+	bool kept = false, full = false;
+
 	if (a->net_n > 0) {
-		w->out[w->nout].n = a->net_n;
-		w->out[w->nout].addr = a->to;
-		w->nout++;
+		unsigned port = front_flow_is_stream(a->to.id) ? 0 : port_of(w, &a->to);
+
+		put_out(w, port, a->net, a->net_n, &a->to.addr);
+		kept = port != 0;
+		full = kept && w->port[port - 1].nout == FRONT_BATCH;
 	}
-	if (a->agent_n > 0) {
+	if (a->agent_n > 0 && a->hop == FRONT_HOP_AGENT) {
 		front_ring_push(w->outbox, a->tenant, span_of(a->agent, a->agent_n));
 		w->pushed = true;
+	} else if (a->agent_n > 0) {
+		unsigned port = w->of_hop[a->hop];
+
+		put_out(w, port, a->agent, a->agent_n, NULL);
+		kept |= port != 0;
+		full |= port != 0 && w->port[port - 1].nout == FRONT_BATCH;
 	}
+	if (kept)
+		w->nout += 2;
+	if (full)
+		flush(w);
 }
 
-static void serve(struct front_worker *w, const struct front_packet *p, uint64_t now_ms, uint64_t unix_s)
+static void serve(struct front_worker *w, const struct port *port, const struct front_packet *p, uint64_t now_ms, uint64_t unix_s)
 {
 	struct front_action a;
 
 	aim(w, &a);
-	front_core_set_room(w->core, front_ring_room(w->outbox, FRONT_OUT_MAX));
-	front_core_datagram(w->core, span_of(p->data, p->n), &p->addr, now_ms, unix_s, &a);
+	if (port->hop != FRONT_HOP_AGENT) {
+		front_core_from_hop(w->core, port->hop, span_of(p->data, p->n), now_ms, unix_s, &a);
+	} else {
+		struct front_flow from = {p->addr, port->flow};
+
+		front_core_set_room(w->core, front_ring_room(w->outbox, FRONT_OUT_MAX));
+		front_core_message(w->core, span_of(p->data, p->n), &from, now_ms, unix_s, &a);
+	}
 	carry_out(w, &a);
 }
 
 /* Those who carry a nonce or a token that verifies are served before those who carry none. */
-static bool serve_batch(struct front_worker *w)
+static void serve_batch(struct front_worker *w, struct port *port)
 {
-	int n = w->opt.io->recv(w->io, w->in, FRONT_BATCH);
+	int n = w->opt.io->recv(port->io, w->in, FRONT_BATCH);
 	uint64_t now_ms = wn_now_ms(), unix_s = wn_unix_s(), first = 0;
 
+	port->ready = n == (int)FRONT_BATCH;
 	if (n < 0)
 		wn_warn("receive: %s", strerror(-n));
-	if (n <= 0)
-		return false;
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < n && port->hop == FRONT_HOP_AGENT; i++) {
 		const struct front_packet *p = &w->in[i];
+		const struct front_flow from = {p->addr, port->flow};
 
-		if (front_core_first_class(w->core, span_of(p->data, p->n), &p->addr, now_ms, unix_s)) {
+		if (front_core_first_class(w->core, span_of(p->data, p->n), &from, now_ms, unix_s)) {
 			first |= 1ull << i;
-			serve(w, p, now_ms, unix_s);
+			serve(w, port, p, now_ms, unix_s);
 		}
 	}
 	for (int i = 0; i < n; i++)
 		if ((first & 1ull << i) == 0)
-			serve(w, &w->in[i], now_ms, unix_s);
+			serve(w, port, &w->in[i], now_ms, unix_s);
 	flush(w);
-	return n == (int)FRONT_BATCH;
+}
+
+/* True: there is more. Agents and hops come first: a flood cannot starve them. */
+static bool serve_ports(struct front_worker *w)
+{
+	bool more = false;
+
+	/* trunks have the highest numbers */
+	for (unsigned i = w->nports; i-- > 0;) {
+		if (w->port[i].ready)
+			serve_batch(w, &w->port[i]);
+		more |= w->port[i].ready;
+	}
+	return more;
 }
 
 /* True: there is more. */
@@ -141,19 +223,22 @@ static void tick(struct front_worker *w)
 static void *run(void *arg)
 {
 	struct front_worker *w = arg;
-	struct epoll_event ev[2];
+	struct epoll_event ev[PORTS_MAX + 1];
 	uint64_t count, next_tick = 0;
 	bool more = false;
 
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
-		int n = epoll_wait(w->epoll, ev, 2, more ? 0 : TICK_MS);
+		int n = epoll_wait(w->epoll, ev, PORTS_MAX + 1, more ? 0 : TICK_MS);
 
-		for (int i = 0; i < n; i++)
-			if (ev[i].data.fd == w->wake)
+		for (int i = 0; i < n; i++) {
+			if (ev[i].data.u32 == WAKE)
 				(void)!read(w->wake, &count, sizeof(count));
+			else
+				w->port[ev[i].data.u32].ready = true;
+		}
 		/* Answers of agents are always served between two batches: a flood cannot starve them. */
 		more = serve_agents(w);
-		more |= serve_batch(w);
+		more |= serve_ports(w);
 		if (wn_now_ms() >= next_tick) {
 			tick(w);
 			next_tick = wn_now_ms() + TICK_MS;
@@ -166,10 +251,47 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static int watch(int epoll, int fd)
+static int watch(int epoll, int fd, uint32_t what)
 {
-	struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd};
+	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = what};
 	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : -errno;
+}
+
+/* hop 0: one of several ends of the listener. */
+static int open_port(struct front_worker *w, unsigned listener, unsigned hop)
+{
+	const struct front_shared *sh = w->opt.shared;
+	struct port *p = &w->port[w->nports];
+	struct wn_addr own;
+	int r = w->opt.io->open(&sh->listener[listener].addr, hop != FRONT_HOP_AGENT ? &sh->hop[hop].addr : NULL, &p->io);
+
+	if (r != 0)
+		return r;
+	p->hop = hop;
+	p->flow = front_flow_id(FRONT_UDP, listener, 0, 0, 0);
+	w->nports++;
+	if (hop == FRONT_HOP_AGENT) {
+		w->of_listener[listener] = (uint8_t)w->nports;
+	} else {
+		w->of_hop[hop] = (uint8_t)w->nports;
+		w->opt.io->own(p->io, &own);
+		front_core_set_trunk(w->core, hop, &own);
+	}
+	return watch(w->epoll, w->opt.io->fd(p->io), w->nports - 1);
+}
+
+static int open_ports(struct front_worker *w)
+{
+	const struct front_shared *sh = w->opt.shared;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < sh->nlisteners; i++)
+		if (sh->listener[i].transport == FRONT_UDP)
+			r = open_port(w, i, FRONT_HOP_AGENT);
+	for (unsigned i = 1; r == 0 && i <= atomic_load_explicit(&sh->nhops, memory_order_acquire); i++)
+		if (sh->hop[i].transport == FRONT_UDP)
+			r = open_port(w, sh->hop[i].listener, i);
+	return r;
 }
 
 int front_worker_new(const struct front_worker_options *opt, struct front_worker **out)
@@ -180,15 +302,16 @@ int front_worker_new(const struct front_worker_options *opt, struct front_worker
 	if (w == NULL)
 		return -ENOMEM;
 	w->opt = *opt;
-	w->epoll = w->wake = -1;
+	w->epoll = epoll_create1(EPOLL_CLOEXEC);
+	w->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	r = w->epoll < 0 || w->wake < 0 ? -errno : 0;
+	w->port = calloc(PORTS_MAX, sizeof(*w->port));
 	w->in_mem = malloc((size_t)FRONT_BATCH * IN_BYTES);
-	w->out_mem = malloc((size_t)FRONT_BATCH * FRONT_OUT_MAX);
-	w->agent_mem = malloc(FRONT_OUT_MAX);
-	r = w->in_mem == NULL || w->out_mem == NULL || w->agent_mem == NULL ? -ENOMEM : 0;
-	for (unsigned i = 0; r == 0 && i < FRONT_BATCH; i++) {
+	w->out_mem = malloc((size_t)OUT_MAX * FRONT_OUT_MAX);
+	if (w->port == NULL || w->in_mem == NULL || w->out_mem == NULL)
+		r = -ENOMEM;
+	for (unsigned i = 0; r == 0 && i < FRONT_BATCH; i++)
 		w->in[i].data = w->in_mem + (size_t)i * IN_BYTES;
-		w->out[i].data = w->out_mem + (size_t)i * FRONT_OUT_MAX;
-	}
 	if (r == 0)
 		r = front_ring_new(RING_BYTES, &w->inbox);
 	if (r == 0)
@@ -196,24 +319,13 @@ int front_worker_new(const struct front_worker_options *opt, struct front_worker
 	if (r == 0)
 		r = front_core_new(opt->shared, opt->index, 0, &w->core);
 	if (r == 0)
-		r = opt->io->open(&opt->listen, &w->io);
-	if (r != 0)
-		goto fail;
-	w->epoll = epoll_create1(EPOLL_CLOEXEC);
-	w->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (w->epoll < 0 || w->wake < 0) {
-		r = -errno;
-		goto fail;
-	}
-	r = watch(w->epoll, w->wake);
+		r = open_ports(w);
 	if (r == 0)
-		r = watch(w->epoll, opt->io->fd(w->io));
+		r = watch(w->epoll, w->wake, WAKE);
 	if (r != 0)
-		goto fail;
-	*out = w;
-	return 0;
-fail:
-	front_worker_free(w);
+		front_worker_free(w);
+	else
+		*out = w;
 	return r;
 }
 
@@ -260,8 +372,9 @@ void front_worker_free(struct front_worker *w)
 		(void)!write(w->wake, &one, sizeof(one));
 		pthread_join(w->thread, NULL);
 	}
-	if (w->io != NULL)
-		w->opt.io->close(w->io);
+	for (unsigned i = 0; i < w->nports; i++)
+		w->opt.io->close(w->port[i].io);
+	free(w->port);
 	if (w->epoll >= 0)
 		close(w->epoll);
 	if (w->wake >= 0)
@@ -270,10 +383,9 @@ void front_worker_free(struct front_worker *w)
 	front_ring_free(w->inbox);
 	front_ring_free(w->outbox);
 	free(w->in_mem);
+	if (w->out_mem != NULL)
+		explicit_bzero(w->out_mem, (size_t)OUT_MAX * FRONT_OUT_MAX); /* session keys went through it */
 	free(w->out_mem);
-	if (w->agent_mem != NULL)
-		explicit_bzero(w->agent_mem, FRONT_OUT_MAX);
-	free(w->agent_mem);
 	free(w);
 }
 

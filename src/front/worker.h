@@ -14,14 +14,13 @@ struct front_worker;
 struct front_worker_options {
 	struct front_shared *shared;
 	const struct front_io_ops *io;
-	struct wn_addr listen;
 	unsigned index;
 	/** Called on the worker's thread after it has pushed to its outbox. Must be quick (uv_async_send). */
 	void (*notify)(void *arg);
 	void *notify_arg;
 };
 
-/** Opens its end of the address (here privileges may be needed) and allocates. \return 0 or negative errno. */
+/** Opens its ends of the shared listeners and its trunks to the plain next hops (here privileges may be needed) and allocates. \return 0 or negative errno. */
 int front_worker_new(const struct front_worker_options *opt, struct front_worker **out);
 /** Starts the thread, pinned to the index-th CPU of those that the process may use. \return 0 or negative errno. */
 int front_worker_start(struct front_worker *w);

@@ -7,10 +7,10 @@
 #include "base/b64.h"
 #include "ticket/bytes.h"
 
-#define VERSION   1
+#define VERSION   2
 #define MAC_BYTES crypto_shorthash_siphashx24_BYTES
 
-enum { AT_VERSION = 0, AT_FLAGS = 1, AT_PORT = 2, AT_EXPIRY = 4, AT_ADDRESS = 8, AT_AGENT = 24, AT_MAC = 32 };
+enum { AT_VERSION = 0, AT_FLAGS = 1, AT_PORT = 2, AT_EXPIRY = 4, AT_ADDRESS = 8, AT_AGENT = 24, AT_FLOW = 32, AT_MAC = 40 };
 
 _Static_assert(AT_MAC + MAC_BYTES == ROUTE_TOKEN_BYTES, "the token ends with its MAC");
 _Static_assert(ROUTE_KEY_BYTES == crypto_shorthash_siphashx24_KEYBYTES, "the key is SipHash's");
@@ -26,6 +26,7 @@ void route_token_seal(const struct route_token *t, const uint8_t key[static ROUT
 	put_be32(b + AT_EXPIRY, t->expires_unix_s);
 	memcpy(b + AT_ADDRESS, t->client.ip, sizeof(t->client.ip));
 	put_be64(b + AT_AGENT, t->agent);
+	put_be64(b + AT_FLOW, t->flow);
 	crypto_shorthash_siphashx24(b + AT_MAC, b, AT_MAC, key);
 	b64url_encode(b, sizeof(b), out);
 }
@@ -48,6 +49,7 @@ int route_token_open(struct span text, const uint8_t key[static ROUTE_KEY_BYTES]
 	t.client.port = get_be16(b + AT_PORT);
 	memcpy(t.client.ip, b + AT_ADDRESS, sizeof(t.client.ip));
 	t.agent = get_be64(b + AT_AGENT);
+	t.flow = get_be64(b + AT_FLOW);
 	*out = t;
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /** \file Route tokens: what lets an in-dialog request (ACK, BYE, UPDATE, re-INVITE) through any front of the tenant. Pure.
  *
- * A token is the user part of the Record-Route URI: version 1, flags, expiry, the client's address and port, the agent, and SipHash-2-4-128
- * over all of it under the tenant's route key (agent -> fronts over TLS).
+ * A token is the user part of the Record-Route URI: version 2, flags, expiry, the client's address and port, the agent, the client's flow at the
+ * front that sealed it, and SipHash-2-4-128 over all of it under the tenant's route key (agent -> fronts over TLS).
  */
 #pragma once
 
@@ -12,13 +12,14 @@
 #include "base/span.h"
 
 #define ROUTE_KEY_BYTES   16
-#define ROUTE_TOKEN_BYTES 48 /* 1 version, 1 flags, 2 port, 4 expiry, 16 address, 8 agent, 16 MAC */
-#define ROUTE_TOKEN_CHARS 64
+#define ROUTE_TOKEN_BYTES 56 /* 1 version, 1 flags, 2 port, 4 expiry, 16 address, 8 agent, 8 flow, 16 MAC */
+#define ROUTE_TOKEN_CHARS 75
 
 struct route_token {
 	struct wn_addr client; /* as the front saw it */
 	uint32_t expires_unix_s;
-	uint64_t agent; /* hash of domain and agent name */
+	uint64_t agent; /* hash of domain and agent name; what a plain next hop's token says: front/core.h */
+	uint64_t flow;  /* opaque here; front/flow.h */
 };
 
 void route_token_seal(const struct route_token *t, const uint8_t key[static ROUTE_KEY_BYTES], char out[static ROUTE_TOKEN_CHARS]);

@@ -318,7 +318,7 @@ static void command(char *line)
 		a = addr_of(addr);
 		if (!r.acted || r.w.a.net_n == 0)
 			stop("nothing went to the network");
-		if (!wn_addr_eq(&a, &r.w.a.to))
+		if (!wn_addr_eq(&a, &r.w.a.to.addr))
 			stop("it went elsewhere");
 		r.net_told = true;
 		expect(world_net(&r.w));
@@ -336,7 +336,7 @@ static void command(char *line)
 	} else if (strcmp(line, "agent up") == 0) {
 		atomic_store(&r.w.tenant[0].connected, true);
 	} else if (strcmp(line, "allow md5") == 0) {
-		r.w.tenant[0].md5 = true;
+		r.w.policy[0].md5 = true;
 	} else {
 		stop("not understood: %s", line);
 	}

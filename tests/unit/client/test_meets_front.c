@@ -24,6 +24,7 @@
 static struct digest_ctx *digest;
 static struct front_shared shared;
 static struct front_tenant tenant;
+static struct front_policy policy;
 static struct front_agent agent;
 static struct front_core *core;
 static struct wn_addr front_at, client_at;
@@ -79,10 +80,8 @@ static int begin(void **state)
 	memset(&shared, 0, sizeof(shared));
 	memset(&tenant, 0, sizeof(tenant));
 	strcpy(tenant.domain, "example.org");
-	tenant.sha256 = true;
-	tenant.max_calls = 16;
-	tenant.user_calls_per_s = 100;
-	tenant.service_calls_per_s = 100;
+	policy = (struct front_policy){.sha256 = true, .agent = true, .max_calls = 16, .user_calls_per_s = 100, .service_calls_per_s = 100};
+	atomic_store(&tenant.policy, &policy);
 	shared.tenant = &tenant;
 	shared.ntenants = 1;
 	shared.feed_max_age_s = 60;
@@ -136,8 +135,8 @@ static void start(const char *secret, const struct signin_nonce *first)
 static void to_front(struct span bytes, uint64_t t)
 {
 	act = (struct front_action){.net = net, .agent = to_agent};
-	front_core_datagram(core, bytes, &client_at, START + t, UNIX_S + t / 1000, &act);
-	assert_true(act.net_n == 0 || wn_addr_eq(&act.to, &client_at));
+	front_core_message(core, bytes, &(struct front_flow){client_at, 0}, START + t, UNIX_S + t / 1000, &act);
+	assert_true(act.net_n == 0 || wn_addr_eq(&act.to.addr, &client_at));
 }
 
 /* Sends what is due and hands back what the front says at once. \return how many datagrams went out. */
@@ -185,7 +184,7 @@ static void agent_accepts(uint64_t t)
 	act = (struct front_action){.net = net, .agent = to_agent};
 	front_core_from_agent(core, 0, sip_buf_span(&b), START + t, UNIX_S + t / 1000, &act);
 	assert_true(act.net_n > 0);
-	assert_true(wn_addr_eq(&act.to, &client_at));
+	assert_true(wn_addr_eq(&act.to.addr, &client_at));
 	signin_input(s, &front_at, span_of(net, act.net_n), START + t);
 }
 

@@ -28,7 +28,7 @@ static void test_forwarded(void **state)
 	(void)state;
 	world_sign_in(&w, &c, &alice, &src, sent, sizeof(sent));
 	assert_memory_equal(w.net, "SIP/2.0 100 Trying\r\n", 20);
-	assert_true(wn_addr_eq(&w.a.to, &src));
+	assert_true(wn_addr_eq(&w.a.to.addr, &src));
 	assert_int_equal(w.a.tenant, 0);
 	assert_int_equal(sip_parse(world_agent(&w), true, &m), SIP_OK);
 	assert_int_equal(m.consumed, w.a.agent_n);
@@ -145,7 +145,7 @@ static void test_retransmission(void **state)
 		if (w.a.net_n > 0) {
 			assert_int_equal(w.a.net_n, answer_n);
 			assert_memory_equal(w.net, answer, answer_n);
-			assert_true(wn_addr_eq(&w.a.to, &src));
+			assert_true(wn_addr_eq(&w.a.to.addr, &src));
 			got++;
 		}
 	}
@@ -281,12 +281,12 @@ static void test_exhausted_nonce(void **state)
 	call_authorize(&w, &c, &alice, p.realm, p.nonce);
 	call_authorize(&w, &bad, &wrong, p.realm, p.nonce);
 	n = call_write(&c, buf, sizeof(buf));
-	assert_true(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
+	assert_true(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
 	for (unsigned i = 0; i < 3; i++) {
 		world_call(&w, &bad, &src);
 		assert_int_equal(w.a.outcome, FRONT_digest);
 	}
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
+	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
 	world_call(&w, &bad, &src);
 	assert_int_equal(w.a.outcome, FRONT_nonce_exhausted);
 	assert_int_equal(w.a.agent_n, 0);
@@ -303,15 +303,15 @@ static void test_first_class(void **state)
 
 	(void)state;
 	n = call_write(&c, buf, sizeof(buf));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
+	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
 	world_answer_challenge(&w, &c, &alice, &src);
 	n = call_write(&c, buf, sizeof(buf));
-	assert_true(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &other, w.now_ms, w.unix_s));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms + 60000, w.unix_s));
+	assert_true(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
+	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){other, 0}, w.now_ms, w.unix_s));
+	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms + 60000, w.unix_s));
 	world_send(&w, buf, n, &src);
 	assert_int_equal(w.a.outcome, FRONT_forwarded);
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
+	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
 }
 
 static void test_expired_nonce(void **state)
@@ -372,7 +372,7 @@ static void test_md5(void **state)
 	world_call(&w, &c, &src);
 	assert_int_equal(w.a.outcome, FRONT_algorithm);
 	assert_int_equal(w.a.agent_n, 0);
-	w.tenant[0].md5 = true;
+	w.policy[0].md5 = true;
 	world_sign_in(&w, &c, &k, &src, sent, sizeof(sent));
 	assert_true(span_eq(header_of(world_agent(&w), "X-Walnut-Source"), SPAN_LIT("198.18.4.2:40112;qop=auth")));
 	assert_true(span_eq(header_of(world_agent(&w), "P-Asserted-Identity"), SPAN_LIT("<sip:bob@example.org>")));
@@ -442,7 +442,7 @@ static void test_user_budget(void **state)
 	struct call c = {0};
 
 	(void)state;
-	w.tenant[0].user_calls_per_s = 2;
+	w.policy[0].user_calls_per_s = 2;
 	c.call_id = "a";
 	c.branch = "z9hG4bKa";
 	world_sign_in(&w, &c, &alice, &src, sent, sizeof(sent));
@@ -467,7 +467,7 @@ static void test_service_budget(void **state)
 	struct call c = {0};
 
 	(void)state;
-	w.tenant[0].service_calls_per_s = 1;
+	w.policy[0].service_calls_per_s = 1;
 	world_sign_in(&w, &c, &alice, &src, sent, sizeof(sent));
 	refused(FRONT_service_budget, "SIP/2.0 503 ");
 	/* names that nobody offers share one budget, and it is not that of a real one */
@@ -628,7 +628,7 @@ static void *race(void *arg)
 	atomic_fetch_sub(r->start, 1);
 	while (atomic_load(r->start) > 0)
 		;
-	front_core_datagram(r->core, span_of(r->p, r->n), &src, w.now_ms, w.unix_s, &a);
+	front_core_message(r->core, span_of(r->p, r->n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s, &a);
 	r->outcome = a.outcome;
 	return NULL;
 }
@@ -643,7 +643,7 @@ static void test_once_over_all_workers(void **state)
 	(void)state;
 	for (unsigned i = 0; i < THREADS; i++)
 		assert_int_equal(front_core_new(&w.sh, 10 + i, 1000, &r[i].core), 0);
-	w.tenant[0].max_calls = 1000;
+	w.policy[0].max_calls = 1000;
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		struct call c = {0};
 		atomic_uint start = THREADS;

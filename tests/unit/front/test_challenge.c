@@ -24,7 +24,7 @@ static void test_challenge(void **state)
 	world_call(&w, &c, &src);
 	assert_int_equal(w.a.outcome, FRONT_challenged);
 	assert_int_equal(w.a.agent_n, 0);
-	assert_true(wn_addr_eq(&w.a.to, &src));
+	assert_true(wn_addr_eq(&w.a.to.addr, &src));
 	world_challenge(&w, &p);
 	assert_true(span_eq(p.realm, SPAN_LIT("example.org/20781")));
 	assert_int_equal(p.nonce.n, NONCE_CHARS);
@@ -65,7 +65,7 @@ static void test_never_an_amplifier(void **state)
 
 	(void)state;
 	for (unsigned both = 0; both < 2; both++) {
-		w.tenant[0].md5 = both != 0;
+		w.policy[0].md5 = both != 0;
 		for (unsigned n = 0; n < 4096; n += n < 700 ? 1 : 97) {
 			struct call c = {.body = "", .extra = extra};
 			char buf[8192];
@@ -100,7 +100,7 @@ static void test_second_challenge(void **state)
 	struct call c = {.extra = extra};
 
 	(void)state;
-	w.tenant[0].md5 = true;
+	w.policy[0].md5 = true;
 	memset(extra, 0, sizeof(extra));
 	memcpy(extra, "X: ", 3);
 	memset(extra + 3, 'x', 400);
@@ -113,7 +113,7 @@ static void test_second_challenge(void **state)
 	world_call(&w, &c, &src);
 	if (w.a.net_n > 0)
 		assert_false(holds(world_net(&w), "algorithm=MD5"));
-	w.tenant[0].sha256 = false;
+	w.policy[0].sha256 = false;
 	c.extra = extra;
 	world_call(&w, &c, &src);
 	assert_false(holds(world_net(&w), "algorithm=SHA-256"));

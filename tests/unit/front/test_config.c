@@ -65,11 +65,11 @@ static void test_defaults(void **state)
 	assert_int_equal(c.feed_max_age_s, 60);
 	assert_int_equal(c.ntenants, 1);
 	assert_string_equal(c.tenant[0].domain, "example.org");
-	assert_true(c.tenant[0].sha256);
-	assert_false(c.tenant[0].md5);
-	assert_int_equal(c.tenant[0].max_calls, 10000);
-	assert_int_equal(c.tenant[0].user_calls_per_s, 20);
-	assert_int_equal(c.tenant[0].service_calls_per_s, 2000);
+	assert_true(c.tenant[0].policy.sha256);
+	assert_false(c.tenant[0].policy.md5);
+	assert_int_equal(c.tenant[0].policy.max_calls, 10000);
+	assert_int_equal(c.tenant[0].policy.user_calls_per_s, 20);
+	assert_int_equal(c.tenant[0].policy.service_calls_per_s, 2000);
 	front_config_free(&c);
 }
 
@@ -85,10 +85,10 @@ static void test_everything(void **state)
 		     &c, said, sizeof(said)),
 		0);
 	assert_int_equal(c.threads, 3);
-	assert_true(c.tenant[0].md5);
-	assert_true(c.tenant[0].sha256);
-	assert_int_equal(c.tenant[0].user_calls_per_s, 0);
-	assert_int_equal(c.tenant[0].service_calls_per_s, 7);
+	assert_true(c.tenant[0].policy.md5);
+	assert_true(c.tenant[0].policy.sha256);
+	assert_int_equal(c.tenant[0].policy.user_calls_per_s, 0);
+	assert_int_equal(c.tenant[0].policy.service_calls_per_s, 7);
 	front_config_free(&c);
 }
 

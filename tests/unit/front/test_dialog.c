@@ -59,7 +59,7 @@ static void test_success(void **state)
 
 	(void)state;
 	call_up();
-	assert_true(wn_addr_eq(&w.a.to, &src));
+	assert_true(wn_addr_eq(&w.a.to.addr, &src));
 	assert_int_equal(w.a.agent_n, 0);
 	assert_int_equal(sip_parse(world_net(&w), false, &m), SIP_OK);
 	assert_int_equal(m.status, 200);
@@ -279,7 +279,7 @@ static void test_ack_and_bye(void **state)
 	sip_put_end(&b, span_of(NULL, 0), span_of(NULL, 0));
 	world_from_agent(&w, ok, b.len);
 	assert_int_equal(w.a.outcome, FRONT_relayed_response);
-	assert_true(wn_addr_eq(&w.a.to, &port));
+	assert_true(wn_addr_eq(&w.a.to.addr, &port));
 	assert_int_equal(sip_parse(world_net(&w), false, &m), SIP_OK);
 	assert_true(span_eq(m.via.branch, SPAN_LIT("z9hG4bKdialog")));
 	assert_null(sip_hdr_next(&m, sip_hdr_first(&m, SIP_HDR_VIA)));
@@ -443,18 +443,18 @@ static void test_token_is_first_class(void **state)
 	call_up();
 	c = in_dialog("BYE");
 	n = call_write(&c, buf, sizeof(buf));
-	assert_true(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &other, w.now_ms, w.unix_s));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s + FRONT_TOKEN_S + 1));
+	assert_true(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
+	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){other, 0}, w.now_ms, w.unix_s));
+	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s + FRONT_TOKEN_S + 1));
 	token = memmem(buf, n, "Route: <sip:", 12);
 	token[20] = token[20] == 'A' ? 'B' : 'A';
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &src, w.now_ms, w.unix_s));
+	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
 	/* cut anywhere it is looked at no further than it goes */
 	for (size_t cut = 0; cut < n; cut++) {
 		char *copy = malloc(cut + 1);
 
 		memcpy(copy, buf, cut);
-		front_core_first_class(w.core, span_of(copy, cut), &src, w.now_ms, w.unix_s);
+		front_core_first_class(w.core, span_of(copy, cut), &(struct front_flow){src, 0}, w.now_ms, w.unix_s);
 		free(copy);
 	}
 }
@@ -518,7 +518,7 @@ static void test_bye_from_the_agent(void **state)
 	n = agent_bye(bye, sizeof(bye), route);
 	world_from_agent(&w, bye, n);
 	assert_int_equal(w.a.outcome, FRONT_relayed_request);
-	assert_true(wn_addr_eq(&w.a.to, &src));
+	assert_true(wn_addr_eq(&w.a.to.addr, &src));
 	assert_int_equal(sip_parse(world_net(&w), false, &m), SIP_OK);
 	assert_int_equal(m.method, SIP_BYE);
 	assert_true(span_eq(m.via.transport, SPAN_LIT("UDP")));

@@ -133,7 +133,7 @@ static void test_damaged_datagrams(void **state)
 
 	(void)state;
 	world_new(&w, NULL);
-	w.tenant[0].max_calls = 64;
+	w.policy[0].max_calls = 64;
 	make_seeds(&src);
 	for (unsigned long i = 0; i < rounds; i++) {
 		const struct wn_addr *from = next_random(4) == 0 ? &other : &src;
@@ -144,11 +144,11 @@ static void test_damaged_datagrams(void **state)
 		copy = malloc(n); /* so that a sanitizer sees the first byte too many */
 		memcpy(copy, buf, n);
 		w.now_ms += next_random(3);
-		front_core_first_class(w.core, span_of(copy, n), from, w.now_ms, w.unix_s);
+		front_core_first_class(w.core, span_of(copy, n), &(struct front_flow){*from, 0}, w.now_ms, w.unix_s);
 		world_send(&w, copy, n, from);
 		assert_true(w.a.net_n <= n || proven(w.a.outcome));
 		if (w.a.net_n > 0)
-			assert_true(wn_addr_eq(&w.a.to, from));
+			assert_true(wn_addr_eq(&w.a.to.addr, from));
 		if (w.a.agent_n > 0) {
 			struct sip_msg m;
 

@@ -10,7 +10,7 @@
 
 #include "front/txn.h"
 
-static const struct wn_addr src = {.port = 5060};
+static const struct front_flow src = {{.port = 5060}, 0};
 
 static void test_capacity_and_ids(void **state)
 {
@@ -28,15 +28,17 @@ static void test_capacity_and_ids(void **state)
 	assert_null(txn_begin(t, 9, 9, &src, 0));
 	assert_int_equal(txn_count(t), 4);
 	for (unsigned i = 0; i < 4; i++) {
-		assert_ptr_equal(txn_by_exact(t, i), x[i]);
+		assert_ptr_equal(txn_by_key(t, i, &src), x[i]);
 		assert_ptr_equal(txn_by_branch(t, 100 + i, &src), x[i]);
 		assert_ptr_equal(txn_by_id(t, x[i]->id), x[i]);
 	}
-	struct wn_addr port = {.port = 5061};
+	struct front_flow port = {{.port = 5061}, 0}, listener = {{.port = 5060}, 1};
 	assert_null(txn_by_branch(t, 100, &port));
+	assert_null(txn_by_branch(t, 100, &listener));
+	assert_null(txn_by_key(t, 0, &port));
 	id = x[2]->id;
 	txn_end(t, x[2]);
-	assert_null(txn_by_exact(t, 2));
+	assert_null(txn_by_key(t, 2, &src));
 	assert_null(txn_by_id(t, id));
 	x[2] = txn_begin(t, 50, 51, &src, 0);
 	assert_non_null(x[2]);
@@ -65,9 +67,9 @@ static void test_chains(void **state)
 	assert_ptr_equal(txn_by_branch(t, 7, &src), a);
 	txn_end(t, b);
 	assert_null(txn_by_branch(t, 5, &src));
-	assert_ptr_equal(txn_by_exact(t, 7), a);
-	assert_ptr_equal(txn_by_exact(t, 7 + 32), c);
-	assert_null(txn_by_exact(t, 7 + 16));
+	assert_ptr_equal(txn_by_key(t, 7, &src), a);
+	assert_ptr_equal(txn_by_key(t, 7 + 32, &src), c);
+	assert_null(txn_by_key(t, 7 + 16, &src));
 	txn_table_free(t);
 }
 
@@ -91,7 +93,7 @@ static void test_timers(void **state)
 				begun[started++] = now;
 			}
 			while ((x = txn_due(t, now)) != NULL) {
-				uint64_t late = now - (begun[x->exact] + TXN_LIFE_MS);
+				uint64_t late = now - (begun[x->key] + TXN_LIFE_MS);
 
 				assert_true(late < step[s]);
 				txn_end(t, x);

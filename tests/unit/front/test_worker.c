@@ -48,11 +48,18 @@ static void hear_bell(int fd)
 	assert_int_equal(read(fd, &n, sizeof(n)), sizeof(n));
 }
 
-static int mem_open(const struct wn_addr *addr, void **out)
+static int mem_open(const struct wn_addr *addr, const struct wn_addr *peer, void **out)
 {
 	(void)addr;
+	(void)peer;
 	*out = &io;
 	return 0;
+}
+
+static void mem_own(void *x, struct wn_addr *addr)
+{
+	(void)x;
+	*addr = addr_of("198.18.1.2:40000");
 }
 
 static int mem_fd(void *x)
@@ -99,7 +106,7 @@ static void mem_close(void *x)
 	(void)x;
 }
 
-static const struct front_io_ops mem = {mem_open, mem_fd, mem_recv, mem_send, mem_close};
+static const struct front_io_ops mem = {mem_open, mem_own, mem_fd, mem_recv, mem_send, mem_close};
 
 static void notify(void *arg)
 {
@@ -119,7 +126,7 @@ static void queue(const struct call *c, const char *from)
 
 static void test_good_nonce_first(void **state)
 {
-	struct front_worker_options opt = {&w.sh, &mem, addr_of("198.18.1.2:5060"), 2, notify, NULL};
+	struct front_worker_options opt = {&w.sh, &mem, 2, notify, NULL};
 	struct wn_addr src = addr_of("198.18.4.2:40112");
 	struct call c = {0}, stranger = {.call_id = "stranger"};
 	struct front_worker *worker;

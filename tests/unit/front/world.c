@@ -66,10 +66,11 @@ void world_new(struct world *w, const uint8_t *nonce_key)
 	snprintf(w->tenant[0].domain, sizeof(w->tenant[0].domain), WORLD_DOMAIN);
 	snprintf(w->tenant[1].domain, sizeof(w->tenant[1].domain), "example.net");
 	for (unsigned i = 0; i < 2; i++) {
-		w->tenant[i].sha256 = true;
-		w->tenant[i].max_calls = 8;
-		w->tenant[i].user_calls_per_s = 1000;
-		w->tenant[i].service_calls_per_s = 1000;
+		w->policy[i].sha256 = w->policy[i].agent = true;
+		w->policy[i].max_calls = 8;
+		w->policy[i].user_calls_per_s = 1000;
+		w->policy[i].service_calls_per_s = 1000;
+		atomic_store(&w->tenant[i].policy, &w->policy[i]);
 	}
 	w->sh.tenant = w->tenant;
 	w->sh.ntenants = 2;
@@ -180,7 +181,9 @@ void call_authorize(struct world *w, struct call *c, const struct credentials_of
 
 void world_send(struct world *w, const void *p, size_t n, const struct wn_addr *src)
 {
-	front_core_datagram(w->core, span_of(p, n), src, w->now_ms, w->unix_s, &w->a);
+	const struct front_flow from = {*src, 0};
+
+	front_core_message(w->core, span_of(p, n), &from, w->now_ms, w->unix_s, &w->a);
 }
 
 void world_call(struct world *w, const struct call *c, const struct wn_addr *src)

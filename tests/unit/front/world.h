@@ -19,6 +19,7 @@
 struct world {
 	struct front_shared sh;
 	struct front_tenant tenant[2]; /* example.org; example.net without users */
+	struct front_policy policy[2];
 	struct front_agent agent;
 	struct front_core *core;
 	struct digest_ctx *digest;
