@@ -102,13 +102,18 @@ static void put_record_routes(const struct front_core *c, struct sip_buf *b, con
 			      const struct front_agent *a)
 {
 	const bool agent = x->hop == FRONT_HOP_AGENT;
-	const struct front_listener *near = core_listener(c, in->flow->id), *far = agent ? near : &c->sh->listener[c->sh->hop[x->hop].listener];
-	struct route_token token = {*in->src, (uint32_t)in->unix_s + FRONT_TOKEN_S, agent ? a->agent : dialog_plain_name(in->tenant, x->hop),
-				    in->flow->id};
+	const struct front_listener *near = core_listener(c, in->flow->id),
+				    *far = agent ? near : &c->sh->listener[c->sh->hop[x->hop].listener];
+	const uint8_t *key = agent ? a->route_key : c->sh->hop_key;
+	struct route_token token = {.client = *in->src,
+				    .expires_unix_s = (uint32_t)in->unix_s + FRONT_TOKEN_S,
+				    .agent = agent ? a->agent : dialog_plain_name(in->tenant, x->hop),
+				    .flow = in->flow->id,
+				    .call = route_token_call(in->m.call_id, key)};
 	char text[1 + ROUTE_TOKEN_CHARS] = {PLAIN_MARK};
 	struct span user = agent ? span_of(text + 1, ROUTE_TOKEN_CHARS) : span_of(text, sizeof(text));
 
-	route_token_seal(&token, agent ? a->route_key : c->sh->hop_key, text + 1);
+	route_token_seal(&token, key, text + 1);
 	if (far != near)
 		put_record_route(b, far, user);
 	put_record_route(b, near, user);

@@ -235,11 +235,12 @@ static int set_services(struct at *at, const struct file_tenant *f, struct front
 
 		snprintf(key, sizeof(key), "services[%u].name", i);
 		if (strcmp(from->name, "*") != 0 && !user_name_valid(span_str(from->name)))
-			return wn_config_bad(at->file, at_key(at, key), "\"%.70s\" is no name of a service; must be 1 to 63 of A-Z a-z 0-9 . _ -, or *",
-					     from->name);
+			return wn_config_bad(at->file, at_key(at, key),
+					     "\"%.70s\" is no name of a service; must be 1 to 63 of A-Z a-z 0-9 . _ -, or *", from->name);
 		for (uint32_t j = 0; j < i; j++)
 			if (strcmp(p->service[j].name, from->name) == 0)
-				return wn_config_bad(at->file, at_key(at, key), "\"%s\" stands twice; each service may stand once", from->name);
+				return wn_config_bad(at->file, at_key(at, key), "\"%s\" stands twice; each service may stand once",
+						     from->name);
 		r = set_text(at, key, from->name, NULL, s->name, sizeof(s->name));
 		snprintf(key, sizeof(key), "services[%u].route", i);
 		if (r == 0)
@@ -252,7 +253,8 @@ static int set_services(struct at *at, const struct file_tenant *f, struct front
 	p->nservices = f->services_count;
 	front_policy_sort(p);
 	if (!out->has_agent && p->nservices == 0)
-		return wn_config_bad(at->file, at_key(at, "agent_pin"), "is missing; a tenant has an agent, or services with a route, or both");
+		return wn_config_bad(at->file, at_key(at, "agent_pin"),
+				     "is missing; a tenant has an agent, or services with a route, or both");
 	if (proof && f->signing_key == NULL)
 		return wn_config_bad(at->file, at_key(at, "signing_key"), "is missing; without it no user can prove anything");
 	return 0;
@@ -264,8 +266,9 @@ static int set_tenant(struct at *at, const struct file_tenant *f, struct front_t
 
 	out->has_agent = f->agent_pin != NULL;
 	out->policy.agent = out->has_agent;
-	if (r == 0 && out->has_agent && (peer_pin_parse(span_str(f->agent_pin), &out->agent_pin) != 0 ||
-		       sodium_is_zero(out->agent_pin.sha256, sizeof(out->agent_pin.sha256))))
+	if (r == 0 && out->has_agent &&
+	    (peer_pin_parse(span_str(f->agent_pin), &out->agent_pin) != 0 ||
+	     sodium_is_zero(out->agent_pin.sha256, sizeof(out->agent_pin.sha256))))
 		r = wn_config_bad(at->file, at_key(at, "agent_pin"),
 				  "is no pin; must be sha256: and 43 characters of base64url, as `walnut keys show agent DIR` prints");
 	if (r == 0 && f->signing_key != NULL)
@@ -315,7 +318,8 @@ static int set_also_listen(struct at *at, const struct file_root *f, struct fron
 		int r;
 
 		snprintf(key, sizeof(key), "also_listen[%u]", i);
-		r = set_address(at, key, f->also_listen[i], 1u << FRONT_UDP | 1u << FRONT_TCP | 1u << FRONT_TLS, "tcp:198.51.100.2:5060", a);
+		r = set_address(at, key, f->also_listen[i], 1u << FRONT_UDP | 1u << FRONT_TCP | 1u << FRONT_TLS, "tcp:198.51.100.2:5060",
+				a);
 		if (r != 0)
 			return r;
 		tls |= a->transport == FRONT_TLS;

@@ -52,7 +52,9 @@ bool core_reaches(const struct front_core *c, unsigned tenant, unsigned hop)
 
 const char *core_far_host(const struct front_core *c, const struct front_in *in, unsigned hop)
 {
-	return hop != FRONT_HOP_AGENT ? c->trunk[hop].host : in->flow != NULL ? core_listener(c, in->flow->id)->host : c->sh->listener[0].host;
+	return hop != FRONT_HOP_AGENT ? c->trunk[hop].host
+	       : in->flow != NULL     ? core_listener(c, in->flow->id)->host
+				      : c->sh->listener[0].host;
 }
 
 static void view_refresh(struct front_core *c, unsigned tenant, uint64_t now_ms, uint64_t unix_s)

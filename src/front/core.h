@@ -85,8 +85,8 @@ struct front_hop {
 struct front_shared {
 	struct nonce_window *nonces;
 	struct budgets *budgets;
-	uint8_t boot_key[16];              /* To-tags, branches, hashes of datagrams */
-	uint8_t hop_key[ROUTE_KEY_BYTES];  /* route tokens of dialogs with plain next hops: of this boot */
+	uint8_t boot_key[16];             /* To-tags, branches, hashes of datagrams */
+	uint8_t hop_key[ROUTE_KEY_BYTES]; /* route tokens of dialogs with plain next hops: of this boot */
 	struct front_listener listener[FRONT_LISTENERS_MAX];
 	unsigned nlisteners;
 	struct front_hop hop[FRONT_HOPS_MAX + 1]; /* from 1; FRONT_HOP_AGENT stands for the tenant's agent */

@@ -121,6 +121,12 @@ static bool over_budget(struct front_core *c, const struct front_in *in, struct 
 	return budget_take(c->sh->budgets, core_hash(c, piece, 2), IN_DIALOG_PER_S, in->now_ms) > 0;
 }
 
+/* A token serves the one dialog that it was made for. */
+static bool token_fits(const struct front_in *in, struct span text, const uint8_t key[static ROUTE_KEY_BYTES], struct route_token *token)
+{
+	return route_token_open(text, key, (uint32_t)in->unix_s, token) == 0 && token->call == route_token_call(in->m.call_id, key);
+}
+
 /* The request of a client whose token is good. */
 static void to_service(struct front_core *c, struct front_in *in, struct span token, unsigned hop, struct front_action *out)
 {
@@ -181,7 +187,7 @@ void dialog_from_client(struct front_core *c, struct front_in *in, struct front_
 
 	if (text.p == NULL || text.n != ROUTE_TOKEN_CHARS)
 		core_done(c, out, in->m.method == SIP_ACK ? FRONT_ack_absorbed : FRONT_in_dialog_no_token);
-	else if (a == NULL || route_token_open(text, a->route_key, (uint32_t)in->unix_s, &token) != 0 || !wn_ip_eq(&token.client, in->src))
+	else if (a == NULL || !token_fits(in, text, a->route_key, &token) || !wn_ip_eq(&token.client, in->src))
 		core_done(c, out, FRONT_in_dialog_bad_token);
 	else
 		to_service(c, in, text, FRONT_HOP_AGENT, out);
@@ -229,7 +235,7 @@ void dialog_plain(struct front_core *c, struct front_in *in, struct span text, s
 	struct route_token token;
 	unsigned hop;
 
-	if (route_token_open(text, c->sh->hop_key, (uint32_t)in->unix_s, &token) != 0) {
+	if (!token_fits(in, text, c->sh->hop_key, &token)) {
 		core_done(c, out, FRONT_in_dialog_bad_token);
 		return;
 	}
@@ -280,8 +286,7 @@ void dialog_from_agent(struct front_core *c, struct front_in *in, struct front_a
 	struct route_token token;
 
 	/* Only to where the tenant's own token says, so an agent's connection is no way to send to anybody. */
-	if (a == NULL || text.p == NULL || route_token_open(text, a->route_key, (uint32_t)in->unix_s, &token) != 0 ||
-	    token.client.port == 0 || in->m.max_forwards == 0)
+	if (a == NULL || text.p == NULL || !token_fits(in, text, a->route_key, &token) || token.client.port == 0 || in->m.max_forwards == 0)
 		core_done(c, out, FRONT_response_dropped);
 	else
 		to_client(c, in, &token, FRONT_HOP_AGENT, out);

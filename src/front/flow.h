@@ -24,7 +24,8 @@ struct front_flow {
 static inline uint64_t front_flow_id(enum front_transport t, unsigned listener, unsigned worker, uint32_t slot, uint32_t generation)
 {
 	return (uint64_t)t << 62 | (uint64_t)(listener & 63u) << 56 | (uint64_t)(worker & 255u) << 48 |
-	       (uint64_t)(slot & ((1u << FRONT_SLOT_BITS) - 1)) << FRONT_GENERATION_BITS | (generation & ((1u << FRONT_GENERATION_BITS) - 1));
+	       (uint64_t)(slot & ((1u << FRONT_SLOT_BITS) - 1)) << FRONT_GENERATION_BITS |
+	       (generation & ((1u << FRONT_GENERATION_BITS) - 1));
 }
 
 static inline enum front_transport front_flow_transport(uint64_t id)

@@ -19,14 +19,14 @@ _Static_assert(SLOT_MS *SLOTS > TXN_LIFE_MS, "a timer fits into one turn of the 
 
 struct txn_table {
 	struct txn *x;
-	char *request; /* TXN_REQUEST_MAX each; touched for calls to UDP hops only */
+	char *request;           /* TXN_REQUEST_MAX each; touched for calls to UDP hops only */
 	uint32_t capacity, used; /* used: how many were ever touched */
 	uint32_t count;
 	uint32_t free_head;
 	uint64_t generation;
 	uint32_t mask;
 	uint32_t *key, *branch; /* heads of chains */
-	uint64_t turn;            /* the wheel's position: now / SLOT_MS when last looked at */
+	uint64_t turn;          /* the wheel's position: now / SLOT_MS when last looked at */
 	uint32_t wheel[SLOTS];
 };
 

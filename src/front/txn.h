@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/** \file Transactions of calls that a front has let through (RFC 3261 17.2.1 towards the caller, 17.1.1 towards a plain next hop, RFC 6026):
- * fixed capacity, allocated at the start. Pure. */
+/** \file Transactions of calls that a front has let through (RFC 3261 17.2.1 towards the caller, 17.1.1 towards a plain next hop, RFC
+ * 6026): fixed capacity, allocated at the start. Pure. */
 #pragma once
 
 #include <stdbool.h>

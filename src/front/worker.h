@@ -20,7 +20,8 @@ struct front_worker_options {
 	void *notify_arg;
 };
 
-/** Opens its ends of the shared listeners and its trunks to the plain next hops (here privileges may be needed) and allocates. \return 0 or negative errno. */
+/** Opens its ends of the shared listeners and its trunks to the plain next hops (here privileges may be needed) and allocates. \return 0 or
+ * negative errno. */
 int front_worker_new(const struct front_worker_options *opt, struct front_worker **out);
 /** Starts the thread, pinned to the index-th CPU of those that the process may use. \return 0 or negative errno. */
 int front_worker_start(struct front_worker *w);

@@ -10,11 +10,19 @@
 #define VERSION   2
 #define MAC_BYTES crypto_shorthash_siphashx24_BYTES
 
-enum { AT_VERSION = 0, AT_FLAGS = 1, AT_PORT = 2, AT_EXPIRY = 4, AT_ADDRESS = 8, AT_AGENT = 24, AT_FLOW = 32, AT_MAC = 40 };
+enum { AT_VERSION = 0, AT_FLAGS = 1, AT_PORT = 2, AT_EXPIRY = 4, AT_ADDRESS = 8, AT_AGENT = 24, AT_FLOW = 32, AT_CALL = 40, AT_MAC = 44 };
 
 _Static_assert(AT_MAC + MAC_BYTES == ROUTE_TOKEN_BYTES, "the token ends with its MAC");
 _Static_assert(ROUTE_KEY_BYTES == crypto_shorthash_siphashx24_KEYBYTES, "the key is SipHash's");
 _Static_assert(ROUTE_TOKEN_CHARS == B64URL_LEN(ROUTE_TOKEN_BYTES), "the token is base64url");
+
+uint32_t route_token_call(struct span call_id, const uint8_t key[static ROUTE_KEY_BYTES])
+{
+	uint8_t hash[MAC_BYTES];
+
+	crypto_shorthash_siphashx24(hash, (const uint8_t *)call_id.p, call_id.n, key);
+	return get_be32(hash);
+}
 
 void route_token_seal(const struct route_token *t, const uint8_t key[static ROUTE_KEY_BYTES], char out[static ROUTE_TOKEN_CHARS])
 {
@@ -27,6 +35,7 @@ void route_token_seal(const struct route_token *t, const uint8_t key[static ROUT
 	memcpy(b + AT_ADDRESS, t->client.ip, sizeof(t->client.ip));
 	put_be64(b + AT_AGENT, t->agent);
 	put_be64(b + AT_FLOW, t->flow);
+	put_be32(b + AT_CALL, t->call);
 	crypto_shorthash_siphashx24(b + AT_MAC, b, AT_MAC, key);
 	b64url_encode(b, sizeof(b), out);
 }
@@ -50,6 +59,7 @@ int route_token_open(struct span text, const uint8_t key[static ROUTE_KEY_BYTES]
 	memcpy(t.client.ip, b + AT_ADDRESS, sizeof(t.client.ip));
 	t.agent = get_be64(b + AT_AGENT);
 	t.flow = get_be64(b + AT_FLOW);
+	t.call = get_be32(b + AT_CALL);
 	*out = t;
 	return 0;
 }

@@ -14,7 +14,7 @@ static const uint8_t key[ROUTE_KEY_BYTES] = {0x10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 static struct route_token token(const char *client)
 {
-	struct route_token t = {.expires_unix_s = 1800000000, .agent = 0x0123456789abcdef, .flow = 0x4001020304050607};
+	struct route_token t = {.expires_unix_s = 1800000000, .agent = 0x0123456789abcdef, .flow = 0x4001020304050607, .call = 0xca110001};
 
 	assert_int_equal(wn_addr_parse(span_str(client), -1, &t.client), 0);
 	return t;
@@ -33,7 +33,7 @@ static void round_trip(void **state)
 		assert_int_equal(route_token_open(span_of(text, sizeof(text)), key, 1799999999, &o), 0);
 		assert_true(wn_addr_eq(&t.client, &o.client));
 		assert_int_equal(o.expires_unix_s, t.expires_unix_s);
-		assert_true(o.agent == t.agent && o.flow == t.flow);
+		assert_true(o.agent == t.agent && o.flow == t.flow && o.call == t.call);
 	}
 }
 
@@ -43,8 +43,9 @@ static void layout(void **state)
 	struct route_token t = token("192.0.2.7:258");
 	char text[ROUTE_TOKEN_CHARS];
 	uint8_t raw[ROUTE_TOKEN_BYTES];
-	static const uint8_t want[40] = {2, 0, 1,    2,    0x6b, 0x49, 0xd2, 0, 0,    0,    0,    0,    0,    0,    0,    0,
-					 0, 0, 0xff, 0xff, 192,  0,    2,    7, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0x40, 1, 2, 3, 4, 5, 6, 7};
+	static const uint8_t want[44] = {2,    0,    1,    2,    0x6b, 0x49, 0xd2, 0, 0, 0,    0,    0,    0,    0,    0,
+					 0,    0,    0,    0xff, 0xff, 192,  0,    2, 7, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab,
+					 0xcd, 0xef, 0x40, 1,    2,    3,    4,    5, 6, 7,    0xca, 0x11, 0,    1};
 
 	(void)state;
 	route_token_seal(&t, key, text);
