@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,7 @@ static void admit(struct front_streams *s, const struct listening *on, int fd, c
 /* \return a descriptor, or negative errno: -EAGAIN none is waiting, -EMFILE no descriptor could be had. */
 static int accept_one(struct front_streams *s, const struct listening *on, struct wn_addr *addr)
 {
+	struct pollfd waiting = {.fd = on->fd, .events = POLLIN};
 	struct sockaddr_storage ss;
 
 	for (unsigned tries = 0;; tries++) {
@@ -202,6 +204,9 @@ static int accept_one(struct front_streams *s, const struct listening *on, struc
 		case ENFILE:
 		case ENOBUFS:
 		case ENOMEM:
+			/* The kernel looks for a descriptor before it looks for a connection. */
+			if (poll(&waiting, 1, 0) != 1)
+				return -EAGAIN;
 			if (tries >= EVICTIONS || stream_victim(s->policy) == STREAM_NONE)
 				return -EMFILE;
 			stream_end(s, stream_victim(s->policy), true, FRONT_STREAM_evicted_descriptor);

@@ -31,7 +31,7 @@ _Static_assert(FRONT_STREAM_STRANGER_BYTES <= 4096, "what a stranger may cost");
 	X(accepted) X(messages) X(keepalives) X(trusted) X(trust_full) \
 	X(closed_by_peer) X(per_address) X(evicted) X(evicted_buffer) X(evicted_descriptor) X(no_descriptor) \
 	X(deadline_handshake) X(deadline_first) X(deadline_stranger) X(deadline_trusted) X(deadline_stalled) \
-	X(framing) X(too_large) X(stalled_stranger) X(queue_full) X(no_memory) X(flow_gone) \
+	X(framing) X(too_large) X(stalled_stranger) X(queued) X(queue_full) X(no_memory) X(flow_gone) \
 	X(tls_done) X(tls_failed) X(tls_too_large) X(tls_budget) X(tls_evicted)
 /* clang-format on */
 enum front_stream_count {

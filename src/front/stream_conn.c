@@ -295,6 +295,8 @@ static int keep_unsent(struct front_streams *s, uint32_t slot, const char *p, si
 		stream_end(s, slot, true, FRONT_STREAM_queue_full);
 		return -EPIPE;
 	}
+	if (k->unsent->n == 0)
+		stream_note(s, FRONT_STREAM_queued);
 	memcpy(k->unsent->p + k->unsent->n, p, n);
 	k->unsent->n += n;
 	stream_stall(s->policy, slot, s->now_ms);

@@ -296,7 +296,15 @@ ssize_t front_tls_read(struct ssl_st *ssl, void *buf, size_t cap)
 		return n;
 	e = SSL_get_error(ssl, n);
 	ERR_clear_error();
-	return e == SSL_ERROR_WANT_READ ? -EAGAIN : e == SSL_ERROR_ZERO_RETURN ? 0 : -EPROTO;
+	switch (e) {
+	case SSL_ERROR_WANT_READ:
+		return -EAGAIN;
+	case SSL_ERROR_ZERO_RETURN:
+	case SSL_ERROR_SYSCALL:
+		return 0;
+	default:
+		return -EPROTO;
+	}
 }
 
 ssize_t front_tls_write(struct ssl_st *ssl, const void *p, size_t n)

@@ -375,18 +375,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-		T(test_bad_limits),
-		T(test_the_oldest_stranger_goes),
-		T(test_the_trusted_stay),
-		T(test_no_room),
-		T(test_per_address),
-		T(test_addresses_come_and_go),
-		T(test_deadlines),
-		T(test_an_earlier_clock),
-		T(test_stalled),
-		T(test_buffers),
-		T(test_handshakes),
-		T(test_no_handshakes),
+		T(test_bad_limits),       T(test_the_oldest_stranger_goes),
+		T(test_the_trusted_stay), T(test_no_room),
+		T(test_per_address),      T(test_addresses_come_and_go),
+		T(test_deadlines),        T(test_an_earlier_clock),
+		T(test_stalled),          T(test_buffers),
+		T(test_handshakes),       T(test_no_handshakes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
