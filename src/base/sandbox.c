@@ -198,6 +198,10 @@ static const int net[] = {
 	SCMP_SYS(connect), SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept), SCMP_SYS(accept4),
 };
 
+static const int state[] = {
+	SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(fsync), SCMP_SYS(fdatasync), SCMP_SYS(ftruncate), SCMP_SYS(renameat2),
+};
+
 static const int files[] = {
 	SCMP_SYS(open),     SCMP_SYS(openat),    SCMP_SYS(creat),      SCMP_SYS(pread64),    SCMP_SYS(pwrite64),  SCMP_SYS(preadv),
 	SCMP_SYS(pwritev),  SCMP_SYS(fsync),     SCMP_SYS(fdatasync),  SCMP_SYS(msync),      SCMP_SYS(ftruncate), SCMP_SYS(fallocate),
@@ -332,6 +336,8 @@ int wn_seccomp(enum wn_seccomp_set set)
 		rc = rc ?: add(f, SCMP_ACT_ALLOW, writer, COUNT(writer));
 	else
 		rc = rc ?: add(f, SCMP_ACT_ALLOW, net, COUNT(net));
+	if (set == WN_SECCOMP_STATE)
+		rc = rc ?: add(f, SCMP_ACT_ALLOW, state, COUNT(state));
 	if (set == WN_SECCOMP_FILES)
 		rc = rc ?: add(f, SCMP_ACT_ALLOW, files, COUNT(files));
 	rc = rc ?: add_conditional(f, set);

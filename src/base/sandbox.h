@@ -12,7 +12,8 @@ int wn_drop_privileges(const char *user, uint64_t keep);
 
 enum wn_seccomp_set {
 	WN_SECCOMP_NET,    /* sockets that exist or TCP/UDP/Unix ones, epoll, threads, files that are open already */
-	WN_SECCOMP_FILES,  /* the same, and opening files (agent's store) */
+	WN_SECCOMP_STATE,  /* the same, and writing, syncing, cutting and renaming files that are open already (front's users) */
+	WN_SECCOMP_FILES,  /* as NET, and opening files (agent's store) */
 	WN_SECCOMP_WRITER, /* bpf(2), netlink, the socketpair: no listening, no connect, no open */
 };
 /** Installs an allow-list filter for all threads, those that start later included; a call outside it ends the process (SIGSYS), naming the

@@ -19,6 +19,7 @@
 #include "front/budgets.h"
 #include "front/config.h"
 #include "front/relay.h"
+#include "front/snapshot.h"
 #include "front/worker.h"
 
 #define EXIT_USAGE 2
@@ -26,6 +27,7 @@
 struct front {
 	struct front_config config;
 	struct front_shared shared;
+	struct front_snapshots *snapshots; /* NULL: nothing is kept on disk */
 	struct front_relay *relay;
 	struct front_worker *worker[FRONT_WORKERS_MAX];
 	unsigned nworkers;
@@ -147,13 +149,19 @@ static int share(struct front *f)
 /* Everything that may need root: sockets, keys. */
 static int open_all(struct front *f)
 {
-	struct front_relay_options ropt = {&f->config, &f->shared, f->identity};
+	struct front_relay_options ropt = {&f->config, &f->shared, f->identity, NULL};
 	char addr[WN_ADDR_STR];
 	int r = share(f);
 
 	if (r != 0) {
 		wn_err("cannot start: %s", strerror(-r));
 		return r;
+	}
+	if (f->config.state[0] != '\0') {
+		r = front_snapshots_open(f->config.state, f->config.user, f->config.ntenants, &f->snapshots);
+		if (r != 0)
+			return r;
+		ropt.snapshots = f->snapshots;
 	}
 	r = front_relay_new(&f->loop, &ropt, &f->relay);
 	if (r != 0) {
@@ -179,6 +187,17 @@ static int open_all(struct front *f)
 	return r;
 }
 
+/* Nobody's own files, so it is done as the user that the process has become. */
+static int load_users(struct front *f)
+{
+	int r = 0;
+
+	for (unsigned i = 0; f->snapshots != NULL && r == 0 && i < f->config.ntenants; i++)
+		r = front_snapshots_load(f->snapshots, i, f->config.tenant[i].domain, f->config.tenant[i].signing_key,
+					 f->shared.tenant[i].users);
+	return r;
+}
+
 static int serve(struct front *f)
 {
 	char addr[WN_ADDR_STR];
@@ -195,16 +214,22 @@ static int serve(struct front *f)
 	if (r != 0)
 		return r;
 	r = wn_drop_privileges(f->config.user, 0);
-	if (r == 0)
-		r = wn_seccomp(WN_SECCOMP_NET);
+	if (r == 0) {
+		r = load_users(f);
+		if (r != 0)
+			return r;
+		r = wn_seccomp(f->snapshots != NULL ? WN_SECCOMP_STATE : WN_SECCOMP_NET);
+	}
 	if (r != 0) {
 		wn_err("cannot give up privileges: %s", strerror(-r));
 		return r;
 	}
+	if (f->snapshots != NULL)
+		r = front_snapshots_start(f->snapshots);
 	for (unsigned i = 0; r == 0 && i < f->nworkers; i++)
 		r = front_worker_start(f->worker[i]);
 	if (r != 0) {
-		wn_err("cannot start a worker: %s", strerror(-r));
+		wn_err("cannot start a thread: %s", strerror(-r));
 		return r;
 	}
 	wn_info("listening on %s, %u worker%s, %u tenant%s", wn_addr_str(&f->config.listen, addr), f->nworkers, f->nworkers == 1 ? "" : "s",
@@ -222,6 +247,7 @@ static void close_all(struct front *f)
 	if (f->ctl != NULL)
 		ctl_close(f->ctl);
 	front_relay_free(f->relay);
+	front_snapshots_close(f->snapshots);
 	front_shared_fini(&f->shared);
 	nonce_window_free(f->shared.nonces);
 	free(f->shared.tenant);

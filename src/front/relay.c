@@ -43,6 +43,7 @@ struct front_relay {
 	uv_loop_t *loop;
 	const struct front_config *config;
 	struct front_shared *shared;
+	struct front_snapshots *snapshots;
 	struct peer_listener *listener;
 	uv_async_t wake;
 	uv_timer_t watch;
@@ -204,6 +205,8 @@ static void handle_publish(struct conn *k, const struct sip_msg *m)
 
 	r->bytes[class] += m->raw.n;
 	v = user_table_apply(r->shared->tenant[k->tenant].users, span_str(cfg->domain), cfg->signing_key, m->body);
+	if (v == TABLE_OK && r->snapshots != NULL)
+		front_snapshots_take(r->snapshots, k->tenant, m->body);
 	if (v == TABLE_OK || v == TABLE_CURRENT) {
 		answer(k, m, 200, "OK", what_is_held(r, k->tenant, false), class);
 		return;
@@ -387,6 +390,7 @@ int front_relay_new(uv_loop_t *loop, const struct front_relay_options *opt, stru
 	r->loop = loop;
 	r->config = opt->config;
 	r->shared = opt->shared;
+	r->snapshots = opt->snapshots;
 	randombytes_buf(boot, sizeof(boot));
 	hex_encode(boot, sizeof(boot), r->boot);
 	for (unsigned i = 0; i < opt->config->ntenants; i++)
@@ -480,6 +484,9 @@ void front_relay_status(const struct front_relay *r, json_t *status)
 							(json_int_t)s.head.seq, "epoch", (json_int_t)s.epoch, "age_s", age_s(&s), "hash",
 							hash, sizeof(hash), "feed_refused", (json_int_t)t->refused, "feed_last_refusal",
 							t->refused > 0 ? table_verdict_name(t->last_refusal) : ""));
+		if (r->snapshots != NULL)
+			json_object_set_new(json_array_get(agents, i), "disk_seq",
+					    json_integer((json_int_t)front_snapshots_seq(r->snapshots, i)));
 	}
 	json_object_set_new(status, "agents", agents);
 	json_object_set_new(status, "users", json_integer(users));

@@ -7,6 +7,7 @@
 
 #include "front/config.h"
 #include "front/core.h"
+#include "front/snapshot.h"
 #include "front/worker.h"
 #include "peer/peer.h"
 
@@ -16,6 +17,7 @@ struct front_relay_options {
 	const struct front_config *config; /* lives as long as the relay */
 	struct front_shared *shared;
 	const struct peer_identity *identity;
+	struct front_snapshots *snapshots; /* borrowed, lives as long; NULL: none are kept */
 };
 
 /** Listens for agents. \return 0 or negative errno. */

@@ -146,22 +146,21 @@ static int load(struct reader *r, struct user_table *t, struct span domain, cons
 	take(r, USER_FILE_MAGIC_BYTES);
 
 	while ((rc = next(r, info, &msg)) == 1) {
-		enum update_type type;
+		struct update_msg m;
 		enum table_verdict v;
-		uint32_t epoch;
-		bool last;
 
-		if (!update_peek(msg, &type, &epoch, &last) || type == UPDATE_HEARTBEAT || (complete && type == UPDATE_SNAPSHOT))
+		/* Chunks until the last one, then changes; or changes from the first on. */
+		if (!update_peek(msg, &m) || m.type == UPDATE_HEARTBEAT ||
+		    (m.type == UPDATE_SNAPSHOT ? complete : !complete && info->records > 0))
 			return bad(info, r->at, TABLE_OK, "a message that does not belong there");
-		/* The first record decides what the file begins with. */
-		v = info->records == 0 && type == UPDATE_CHANGE ? user_table_resume(t, domain, pk, msg)
-								: user_table_apply(t, domain, pk, msg);
+		v = info->records == 0 && m.type == UPDATE_CHANGE ? user_table_resume(t, domain, pk, msg)
+								  : user_table_apply(t, domain, pk, msg);
 		if (v != TABLE_OK)
 			return bad(info, r->at, v, NULL);
-		user_file_epochs_note(&info->epochs, epoch, r->at);
-		complete = complete || type == UPDATE_CHANGE || last;
+		user_file_epochs_note(&info->epochs, m.epoch, r->at);
+		complete = m.type == UPDATE_CHANGE || m.chunk + 1 == m.chunks;
 		info->records++;
-		info->changes += type == UPDATE_CHANGE;
+		info->changes += m.type == UPDATE_CHANGE;
 		take(r, USER_FILE_LENGTH + msg.n);
 		info->bytes = r->at;
 	}
@@ -188,8 +187,9 @@ int user_file_load(int fd, struct user_table *t, struct span domain, const uint8
 	posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	rc = lseek(fd, 0, SEEK_SET) < 0 ? -errno : load(r, t, domain, pk, info);
 	if (rc != 0) {
-		user_table_clear(t);
 		info->bytes = 0;
+		if (user_table_clear(t) != 0)
+			rc = -ENOMEM;
 	}
 	free(r);
 	return rc;

@@ -219,15 +219,18 @@ int update_open(struct span in, const uint8_t pk[static UPDATE_SIGN_PUBLIC], str
 	return rc == 0 && walked == out->nops ? 0 : -EINVAL;
 }
 
-bool update_peek(struct span in, enum update_type *type, uint32_t *epoch, bool *last)
+bool update_peek(struct span in, struct update_msg *out)
 {
 	const uint8_t *p = (const uint8_t *)in.p;
 
+	*out = (struct update_msg){0};
 	if (in.n < FIXED_BYTES + crypto_sign_BYTES || p[AT_TYPE] < UPDATE_CHANGE || p[AT_TYPE] > UPDATE_HEARTBEAT)
 		return false;
-	*type = (enum update_type)p[AT_TYPE];
-	*epoch = get32(p + AT_EPOCH);
-	*last = get32(p + AT_CHUNKS) - get32(p + AT_CHUNK) == 1;
+	out->type = (enum update_type)p[AT_TYPE];
+	out->at.seq = get64(p + AT_SEQ);
+	out->epoch = get32(p + AT_EPOCH);
+	out->chunk = get32(p + AT_CHUNK);
+	out->chunks = get32(p + AT_CHUNKS);
 	return true;
 }
 

@@ -172,6 +172,60 @@ static int do_raise_limit(void)
 	return 0;
 }
 
+static int do_open_read(void)
+{
+	return open("/etc/passwd", O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES ? 0 : 1;
+}
+
+static int state_dir, state_file;
+
+static int do_pwrite(void)
+{
+	return pwrite(state_file, "x", 1, 0) < 0 ? 0 : 1;
+}
+
+static int do_rename(void)
+{
+	return renameat2(state_dir, "kept", state_dir, "spare", RENAME_EXCHANGE) != 0 ? 0 : 1;
+}
+
+/* What a front does with its users' files. */
+static int keep_users(void)
+{
+	char c;
+
+	if (pwrite(state_file, "xy", 2, 0) != 2 || pread(state_file, &c, 1, 1) != 1 || c != 'y' || ftruncate(state_file, 1) != 0)
+		return 1;
+	if (fdatasync(state_file) != 0 || renameat2(state_dir, "kept", state_dir, "spare", RENAME_EXCHANGE) != 0 || fsync(state_dir) != 0)
+		return 2;
+	return 0;
+}
+
+static void state_writes_what_is_open(void **state)
+{
+	char path[128];
+
+	(void)state;
+	in_dir(path, "spare");
+	state_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(state_file >= 0);
+	close(state_file);
+	in_dir(path, "kept");
+	state_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	state_dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(state_file >= 0 && state_dir >= 0);
+	assert_int_equal(under(WN_SECCOMP_STATE, keep_users), 0);
+	assert_int_equal(under(WN_SECCOMP_NET, do_pwrite), KILLED);
+	assert_int_equal(under(WN_SECCOMP_NET, do_rename), KILLED);
+	assert_int_equal(under(WN_SECCOMP_STATE, do_open_write), KILLED);
+	assert_int_equal(under(WN_SECCOMP_STATE, do_open_read), 0);
+	unlink(path);
+	in_dir(path, "spare");
+	unlink(path);
+	close(state_file);
+	close(state_dir);
+}
+
 static void forbidden(void **state)
 {
 	(void)state;
@@ -195,11 +249,6 @@ static void forbidden(void **state)
 	assert_int_equal(under(WN_SECCOMP_WRITER, do_socket_inet), KILLED);
 	assert_int_equal(under(WN_SECCOMP_WRITER, do_connect), KILLED);
 	assert_int_equal(under(WN_SECCOMP_WRITER, do_listen), KILLED);
-}
-
-static int do_open_read(void)
-{
-	return open("/etc/passwd", O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES ? 0 : 1;
 }
 
 static void reading_a_file_is_refused(void **state)
@@ -597,9 +646,13 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(forbidden),        cmocka_unit_test(reading_a_file_is_refused),
-		cmocka_unit_test(net_is_enough),    cmocka_unit_test(files_is_enough_for_the_store),
-		cmocka_unit_test(writer_is_enough), cmocka_unit_test(older_threads_are_held),
+		cmocka_unit_test(forbidden),
+		cmocka_unit_test(state_writes_what_is_open),
+		cmocka_unit_test(reading_a_file_is_refused),
+		cmocka_unit_test(net_is_enough),
+		cmocka_unit_test(files_is_enough_for_the_store),
+		cmocka_unit_test(writer_is_enough),
+		cmocka_unit_test(older_threads_are_held),
 		cmocka_unit_test(privileges),
 	};
 

@@ -39,7 +39,7 @@ struct agent {
 };
 
 static struct {
-	char dir[64], config[96], socket[96];
+	char dir[64], config[96], socket[96], state[96];
 	struct wn_addr sip, peer;
 	pid_t pid;
 	uv_loop_t loop;
@@ -48,7 +48,8 @@ static struct {
 	struct peer_identity *agent_id;
 	struct peer_pin front_pin;
 	struct agent agent[2];
-	struct world w; /* for its digest and its keys */
+	uint8_t head[UPDATE_HEAD_BYTES]; /* of the chain, at update 1 */
+	struct world w;                  /* for its digest and its keys */
 } p;
 
 static void on_up(struct peer_conn *c, unsigned pin, void *arg)
@@ -187,9 +188,10 @@ static void write_config(const struct peer_pin *agent)
 	assert_non_null(f);
 	b64url_encode(p.w.pk, sizeof(p.w.pk), key);
 	fprintf(f,
-		"listen: %s\nagents: %s\nkeys: %s\nsocket: %s\nthreads: 2\nnonce_ring_bits: 12\ntenants:\n  - domain: example.org\n"
+		"listen: %s\nagents: %s\nkeys: %s\nsocket: %s\nstate: %s\nthreads: 2\nnonce_ring_bits: 12\ntenants:\n  - domain: "
+		"example.org\n"
 		"    agent_pin: \"%s\"\n    signing_key: \"ed25519:%s\"\n",
-		wn_addr_str(&p.sip, listen), wn_addr_str(&p.peer, agents), p.dir, p.socket, peer_pin_str(agent, pin), key);
+		wn_addr_str(&p.sip, listen), wn_addr_str(&p.peer, agents), p.dir, p.socket, p.state, peer_pin_str(agent, pin), key);
 	fclose(f);
 }
 
@@ -313,6 +315,7 @@ static int group_setup(void **state)
 	assert_non_null(mkdtemp(p.dir));
 	snprintf(p.config, sizeof(p.config), "%s/front.yaml", p.dir);
 	snprintf(p.socket, sizeof(p.socket), "%s/front.sock", p.dir);
+	snprintf(p.state, sizeof(p.state), "%s/state", p.dir);
 	assert_int_equal(peer_identity_create(p.dir, "front", &p.front_pin), 0);
 	assert_int_equal(peer_identity_create(p.dir, "agent", &pin), 0);
 	assert_int_equal(peer_identity_load(p.dir, "agent", &p.agent_id), 0);
@@ -332,7 +335,14 @@ static int group_setup(void **state)
 
 static int group_teardown(void **state)
 {
-	static const char *const file[] = {"front.yaml", "front.sock", "front.key", "front.crt", "agent.key", "agent.crt"};
+	static const char *const file[] = {"front.yaml",
+					   "front.sock",
+					   "front.key",
+					   "front.crt",
+					   "agent.key",
+					   "agent.crt",
+					   "state/example.org.users",
+					   "state/example.org.users.new"};
 	char path[128];
 	int st;
 
@@ -351,6 +361,7 @@ static int group_teardown(void **state)
 		snprintf(path, sizeof(path), "%s/%s", p.dir, file[i]);
 		unlink(path);
 	}
+	rmdir(p.state);
 	rmdir(p.dir);
 	world_free(&p.w);
 	if (st != 0)
@@ -374,6 +385,7 @@ static void test_register_and_publish(void **state)
 	assert_true(holds(m.body, "\"seq\":0"));
 	assert_int_equal(agent_publish(a, update(UPDATE_CHANGE, 1, NULL, buf, sizeof(buf), hash), copy, sizeof(copy), &m), 200);
 	assert_true(holds(m.body, "\"seq\":1"));
+	memcpy(p.head, hash, sizeof(p.head));
 	uint8_t other[32];
 	assert_int_equal(agent_publish(a, update(UPDATE_HEARTBEAT, 1, hash, buf, sizeof(buf), other), copy, sizeof(copy), &m), 200);
 	buf[50] ^= 1;
@@ -517,6 +529,64 @@ static void test_agent_comes_again(void **state)
 	close(fd);
 }
 
+static void await_on_disk(json_int_t seq)
+{
+	json_int_t written = 0;
+
+	for (uint64_t deadline = wn_now_ms() + WAIT_MS; written != seq;) {
+		json_t *j = status();
+
+		written = json_integer_value(json_object_get(json_array_get(json_object_get(j, "agents"), 0), "disk_seq"));
+		json_decref(j);
+		assert_true(wn_now_ms() < deadline);
+	}
+}
+
+/* Killed and started again, it knows its users before an agent has said a word of them, and says so. */
+static void test_restart(void **state)
+{
+	struct agent *a = &p.agent[1];
+	const char *const arg[] = {"walnut-front", "--config", p.config, NULL};
+	struct call c = {.call_id = "restart", .branch = "z9hG4bKrestart"};
+	char buf[8192], got[8192], copy[8192];
+	uint8_t msg[2048], hash[32];
+	struct sip_msg m;
+	struct span s;
+	json_t *j;
+	int fd;
+	size_t n;
+
+	(void)state;
+	await_on_disk(1);
+	assert_int_equal(kill(p.pid, SIGKILL), 0);
+	assert_int_equal(finish(p.pid), 128 + SIGKILL);
+	p.pid = start(arg);
+	agent_connect(a);
+	j = status();
+	assert_int_equal(json_integer_value(json_object_get(j, "users")), 1);
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "feed"), "seq")), 1);
+	json_decref(j);
+	assert_int_equal(agent_register(a, "example.org"), 200);
+	assert_int_equal(agent_publish(a, update(UPDATE_HEARTBEAT, 1, p.head, msg, sizeof(msg), hash), copy, sizeof(copy), &m), 200);
+	assert_true(holds(m.body, "\"seq\":1"));
+
+	fd = caller();
+	challenged(fd, &c);
+	n = call_write(&c, buf, sizeof(buf));
+	assert_int_equal(send(fd, buf, n, 0), (ssize_t)n);
+	s = receive(fd, got, sizeof(got));
+	assert_memory_equal(s.p, "SIP/2.0 100 ", 12);
+	agent_next(a, &m, copy, sizeof(copy));
+	assert_int_equal(m.method, SIP_INVITE);
+	close(fd);
+
+	/* and takes the next change where it stopped */
+	assert_int_equal(agent_publish(a, update(UPDATE_CHANGE, 2, p.head, msg, sizeof(msg), hash), copy, sizeof(copy), &m), 200);
+	await_on_disk(2);
+	peer_close(a->c);
+	AWAIT(a->down);
+}
+
 /* A stranger's key gets nowhere. */
 static void test_wrong_agent(void **state)
 {
@@ -573,7 +643,8 @@ static void test_command_line(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_register_and_publish), cmocka_unit_test(test_call),         cmocka_unit_test(test_agent_comes_again),
+		cmocka_unit_test(test_register_and_publish), cmocka_unit_test(test_call),
+		cmocka_unit_test(test_agent_comes_again),    cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_wrong_agent),          cmocka_unit_test(test_command_line),
 	};
 
