@@ -7,17 +7,42 @@
 
 static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
+/* What inet_pton takes: four numbers without leading zeros. */
+static int parse_ip4(struct span s, uint8_t ip[4])
+{
+	const char *p = s.p, *end = s.p + s.n;
+
+	for (unsigned i = 0; i < 4; i++) {
+		const char *start;
+		unsigned v = 0;
+
+		if (i != 0 && (p == end || *p++ != '.'))
+			return -EINVAL;
+		for (start = p; p < end && *p >= '0' && *p <= '9'; p++) {
+			v = v * 10 + (unsigned)(*p - '0');
+			if (v > 255 || (p > start && *start == '0'))
+				return -EINVAL;
+		}
+		if (p == start)
+			return -EINVAL;
+		ip[i] = (uint8_t)v;
+	}
+	return p == end ? 0 : -EINVAL;
+}
+
 /* inet_pton wants a C string; a literal longer than this is none. */
 static int parse_ip(struct span s, uint8_t ip[16])
 {
 	char text[INET6_ADDRSTRLEN];
 
-	if (s.n == 0 || span_cstr(s, text, sizeof(text)) != 0)
+	if (s.n == 0)
 		return -EINVAL;
-	if (memchr(s.p, ':', s.n) != NULL)
-		return inet_pton(AF_INET6, text, ip) == 1 ? 0 : -EINVAL;
 	memcpy(ip, mapped, sizeof(mapped));
-	return inet_pton(AF_INET, text, ip + 12) == 1 ? 0 : -EINVAL;
+	if (parse_ip4(s, ip + 12) == 0)
+		return 0;
+	if (memchr(s.p, ':', s.n) == NULL || span_cstr(s, text, sizeof(text)) != 0)
+		return -EINVAL;
+	return inet_pton(AF_INET6, text, ip) == 1 ? 0 : -EINVAL;
 }
 
 static bool is4(const uint8_t ip[16])
@@ -75,10 +100,22 @@ int wn_addr_parse(struct span s, int default_port, struct wn_addr *out)
 
 const char *wn_ip_str(const struct wn_addr *a, char buf[static WN_ADDR_STR])
 {
-	if (is4(a->ip))
-		inet_ntop(AF_INET, a->ip + 12, buf, WN_ADDR_STR);
-	else
+	char *p = buf;
+
+	if (!is4(a->ip)) {
 		inet_ntop(AF_INET6, a->ip, buf, WN_ADDR_STR);
+		return buf;
+	}
+	for (unsigned i = 12; i < 16; i++) {
+		unsigned v = a->ip[i];
+
+		if (v >= 100)
+			*p++ = (char)('0' + v / 100);
+		if (v >= 10)
+			*p++ = (char)('0' + v / 10 % 10);
+		*p++ = (char)('0' + v % 10);
+		*p++ = i < 15 ? '.' : 0;
+	}
 	return buf;
 }
 

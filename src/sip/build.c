@@ -5,7 +5,9 @@
 #include <stdio.h>
 
 #include "sip/chars.h"
+#include "sip/scan.h"
 
+#define DIGITS_MAX 20  /* of 64 bits */
 #define PRINTF_MAX 512 /* a formatted piece that fills the buffer to the last byte goes through a copy of this size */
 
 void sip_buf_init(struct sip_buf *b, char *p, size_t cap)
@@ -13,16 +15,42 @@ void sip_buf_init(struct sip_buf *b, char *p, size_t cap)
 	*b = (struct sip_buf){.p = p, .cap = cap};
 }
 
-void sip_put(struct sip_buf *b, struct span s)
+SIP_INLINE void put(struct sip_buf *b, const char *p, size_t n)
 {
-	if (b->overflow || s.n == 0)
+	if (b->overflow || n == 0)
 		return;
-	if (s.n > b->cap - b->len) {
+	if (n > b->cap - b->len) {
 		b->overflow = true;
 		return;
 	}
-	memcpy(b->p + b->len, s.p, s.n);
-	b->len += s.n;
+	memcpy(b->p + b->len, p, n);
+	b->len += n;
+}
+
+#define PUT(b, lit) put(b, lit, sizeof(lit) - 1)
+
+/* Decimal. Returns how many digits stand at the end of `out`. */
+static size_t digits(char out[static DIGITS_MAX], size_t v)
+{
+	size_t n = 0;
+
+	do
+		out[DIGITS_MAX - ++n] = (char)('0' + v % 10);
+	while ((v /= 10) != 0);
+	return n;
+}
+
+static void put_number(struct sip_buf *b, size_t v)
+{
+	char text[DIGITS_MAX];
+	size_t n = digits(text, v);
+
+	put(b, text + DIGITS_MAX - n, n);
+}
+
+void sip_put(struct sip_buf *b, struct span s)
+{
+	put(b, s.p, s.n);
 }
 
 void sip_puts(struct sip_buf *b, const char *s)
@@ -79,27 +107,37 @@ static void put_top_via(struct sip_buf *b, const struct sip_via *v, const struct
 		const char *next;
 		struct sip_param_view one;
 
-		next = sip_take_param(p + 1, end, &one);
+		next = sip_take_param(p + 1, end, &one, SIP_VECTOR);
 		if (next == NULL)
 			break;
 		/* What the sender claims about its own address is not passed back. */
-		if (span_caseeq(one.name, SPAN_LIT("rport")))
-			sip_printf(b, ";rport=%u", (unsigned)src->port);
-		else if (!span_caseeq(one.name, SPAN_LIT("received")))
-			sip_put(b, span_of(p, (size_t)(sip_trim_lws(p, next) - p)));
+		if (one.name.n == 5 && sip_is_lower(one.name.p, "rport", 5)) {
+			PUT(b, ";rport=");
+			put_number(b, src->port);
+		} else if (one.name.n != 8 || !sip_is_lower(one.name.p, "received", 8)) {
+			put(b, p, (size_t)(sip_trim_lws(p, next) - p));
+		}
 		p = next;
 	}
-	if (!same || v->rport)
-		sip_printf(b, ";received=%s", wn_ip_str(src, ip));
+	if (!same || v->rport) {
+		PUT(b, ";received=");
+		sip_puts(b, wn_ip_str(src, ip));
+	}
 }
 
+/* The name as the request had it: a compact one must not make the answer the longer of the two. Without the line's end. */
 static void put_header(struct sip_buf *b, const struct sip_hdr *h)
 {
-	/* The name as the request had it: a compact one must not make the answer the longer of the two. */
-	sip_put(b, h->name);
-	sip_puts(b, ": ");
-	sip_put(b, h->value);
-	sip_puts(b, "\r\n");
+	const char *name_end = h->name.p + h->name.n;
+
+	/* Nearly always what is to be written stands there in one piece. */
+	if (h->value.p == name_end + 2 && h->value.p[-1] == ' ') {
+		put(b, h->name.p, h->name.n + 2 + h->value.n);
+		return;
+	}
+	put(b, h->name.p, h->name.n);
+	PUT(b, ": ");
+	put(b, h->value.p, h->value.n);
 }
 
 void sip_put_vias(struct sip_buf *b, const struct sip_msg *req, const struct wn_addr *src)
@@ -107,42 +145,49 @@ void sip_put_vias(struct sip_buf *b, const struct sip_msg *req, const struct wn_
 	const struct sip_hdr *h = sip_hdr_first(req, SIP_HDR_VIA);
 	const char *rest = req->via.text.p + req->via.text.n;
 
-	sip_put(b, h->name);
-	sip_puts(b, ": ");
+	put(b, h->name.p, h->name.n);
+	PUT(b, ": ");
 	put_top_via(b, &req->via, src);
-	sip_put(b, span_of(rest, (size_t)(h->value.p + h->value.n - rest)));
-	sip_puts(b, "\r\n");
-	while ((h = sip_hdr_next(req, h)) != NULL)
+	put(b, rest, (size_t)(h->value.p + h->value.n - rest));
+	PUT(b, "\r\n");
+	while ((h = sip_hdr_next(req, h)) != NULL) {
 		put_header(b, h);
+		PUT(b, "\r\n");
+	}
 }
 
 void sip_put_response(struct sip_buf *b, const struct sip_msg *req, unsigned status, const char *reason, struct span to_tag,
 		      const struct wn_addr *src)
 {
-	const struct sip_hdr *to = sip_hdr_first(req, SIP_HDR_TO);
-
-	sip_printf(b, "SIP/2.0 %u %s\r\n", status, reason);
+	PUT(b, "SIP/2.0 ");
+	put_number(b, status);
+	PUT(b, " ");
+	sip_puts(b, reason);
+	PUT(b, "\r\n");
 	sip_put_vias(b, req, src);
 	put_header(b, sip_hdr_first(req, SIP_HDR_FROM));
-	sip_put(b, to->name);
-	sip_puts(b, ": ");
-	sip_put(b, to->value);
+	PUT(b, "\r\n");
+	put_header(b, sip_hdr_first(req, SIP_HDR_TO));
 	if (to_tag.p != NULL && req->to_tag.p == NULL) {
-		sip_puts(b, ";tag=");
-		sip_put(b, to_tag);
+		PUT(b, ";tag=");
+		put(b, to_tag.p, to_tag.n);
 	}
-	sip_puts(b, "\r\n");
+	PUT(b, "\r\n");
 	put_header(b, sip_hdr_first(req, SIP_HDR_CALL_ID));
+	PUT(b, "\r\n");
 	put_header(b, sip_hdr_first(req, SIP_HDR_CSEQ));
+	PUT(b, "\r\n");
 }
 
 void sip_put_end(struct sip_buf *b, struct span type, struct span body)
 {
 	if (type.p != NULL) {
-		sip_puts(b, "Content-Type: ");
-		sip_put(b, type);
-		sip_puts(b, "\r\n");
+		PUT(b, "Content-Type: ");
+		put(b, type.p, type.n);
+		PUT(b, "\r\n");
 	}
-	sip_printf(b, "Content-Length: %zu\r\n\r\n", body.n);
-	sip_put(b, body);
+	PUT(b, "Content-Length: ");
+	put_number(b, body.n);
+	PUT(b, "\r\n\r\n");
+	put(b, body.p, body.n);
 }

@@ -17,9 +17,11 @@ enum {
 	C_HEADER = 32, /* headers of a URI, with '=' and '&' */
 	C_HOST = 64,   /* hostname, and '_', which is met in the field */
 	C_HEX = 128,
+	C_VALUE = 256, /* of a parameter, besides quoted strings: token, host, and what URIs in the field put there */
+	C_NAME = 512,  /* a display name without quotes: token, LWS, and UTF-8, which is let pass */
 };
 
-extern const uint8_t sip_class[256];
+extern const uint16_t sip_class[256];
 
 static inline bool sip_is(char c, unsigned class)
 {
@@ -44,32 +46,51 @@ static inline bool sip_is_lws(char c)
 
 static inline const char *sip_skip_lws(const char *p, const char *end)
 {
-	while (p < end && sip_is_lws(*p))
+	while (p < end && (unsigned char)*p <= ' ' && sip_is_lws(*p))
 		p++;
 	return p;
 }
 
 static inline const char *sip_trim_lws(const char *start, const char *end)
 {
-	while (end > start && sip_is_lws(end[-1]))
+	while (end > start && (unsigned char)end[-1] <= ' ' && sip_is_lws(end[-1]))
 		end--;
 	return end;
 }
 
-/** `p` stands on the opening quote. Returns what follows the closing one, or NULL without one. */
-const char *sip_skip_quoted(const char *p, const char *end);
+/** Decimal digits from p on, at least one, whose value is max at most. Returns where they end, or NULL. */
+static inline const char *sip_take_number(const char *p, const char *end, uint32_t max, uint32_t *out)
+{
+	const char *start = p;
+	uint64_t v = 0;
 
-/** A header parameter: name, and value with p == NULL when it stands without '='. Quotes are kept. */
+	for (; p < end && *p >= '0' && *p <= '9'; p++) {
+		v = v * 10 + (uint64_t)(*p - '0');
+		if (v > max)
+			return NULL;
+	}
+	if (p == start)
+		return NULL;
+	*out = (uint32_t)v;
+	return p;
+}
+
+/** `p` stands on the opening quote. Returns what follows the closing one, or NULL without one. */
+const char *sip_skip_quoted(const char *p, const char *end, bool vector);
+
+/** A header parameter: name, and value with p == NULL when it stands without '='. Quotes are kept. `classes`: those that all of the value's
+ * characters are of; none of a quoted string. */
 struct sip_param_view {
 	struct span name, value;
+	unsigned classes;
 };
 
 /** `p` stands after the ';'. Takes a name and an optional value (token, host or quoted string), and the blanks around them.
  * Returns where it stopped, or NULL when there is none or it is malformed. */
-const char *sip_take_param(const char *p, const char *end, struct sip_param_view *out);
+const char *sip_take_param(const char *p, const char *end, struct sip_param_view *out, bool vector);
 
 /** As sip_parse_nameaddr; *tag, which the caller has cleared, gets the "tag" parameter: a token, and once. */
-int sip_take_nameaddr(struct span value, struct sip_nameaddr *out, struct span *tag);
+int sip_take_nameaddr(struct span value, struct sip_nameaddr *out, struct span *tag, bool vector);
 
 /** Case counts, as RFC 3261 7.1 says. SIP_METHOD_OTHER: none of those that have a name here. */
 enum sip_method sip_method_of(struct span name);

@@ -9,8 +9,9 @@
 
 #include "base/b64.h"
 #include "sip/chars.h"
+#include "sip/scan.h"
 
-#define PIECES_MAX 11 /* of one hash: HA1 : nonce : nc : cnonce : qop : HA2 with the colons between them */
+#define TEXT_MAX 512 /* of what is hashed; a longer text is hashed piece by piece */
 
 struct digest_ctx {
 	struct {
@@ -19,19 +20,62 @@ struct digest_ctx {
 	} alg[DIGEST_ALGS];
 };
 
-static const struct span colon = {":", 1};
+/* A text on its way into a hash: gathered here, because each piece that is handed over by itself costs as much as the hash of a short one.
+ */
+struct text {
+	EVP_MD_CTX *ctx;
+	bool failed;
+	size_t n;
+	char buf[TEXT_MAX];
+};
 
-static int hash(struct digest_ctx *c, enum digest_alg alg, const struct span *piece, unsigned n, uint8_t *out)
+static void begin(struct text *t, struct digest_ctx *c, enum digest_alg alg)
 {
-	EVP_MD_CTX *ctx = c->alg[alg].ctx;
+	t->ctx = c->alg[alg].ctx;
+	t->failed = EVP_DigestInit_ex2(t->ctx, c->alg[alg].md, NULL) != 1;
+	t->n = 0;
+}
 
-	if (EVP_DigestInit_ex2(ctx, c->alg[alg].md, NULL) != 1)
-		return -EIO;
-	for (unsigned i = 0; i < n; i++) {
-		if (piece[i].n != 0 && EVP_DigestUpdate(ctx, piece[i].p, piece[i].n) != 1)
-			return -EIO;
+static void flush(struct text *t, const char *p, size_t n)
+{
+	if (n != 0 && EVP_DigestUpdate(t->ctx, p, n) != 1)
+		t->failed = true;
+}
+
+SIP_INLINE void add(struct text *t, const char *p, size_t n)
+{
+	if (n > sizeof(t->buf) - t->n) {
+		flush(t, t->buf, t->n);
+		t->n = 0;
+		if (n > sizeof(t->buf)) {
+			flush(t, p, n);
+			return;
+		}
 	}
-	return EVP_DigestFinal_ex(ctx, out, NULL) == 1 ? 0 : -EIO;
+	if (n != 0)
+		memcpy(t->buf + t->n, p, n);
+	t->n += n;
+}
+
+/* And the colon behind it. */
+SIP_INLINE void add_part(struct text *t, struct span s)
+{
+	add(t, s.p, s.n);
+	add(t, ":", 1);
+}
+
+SIP_INLINE void add_hex(struct text *t, const uint8_t *h, size_t len)
+{
+	char hex[DIGEST_HEX_MAX];
+
+	hex_encode(h, len, hex);
+	add(t, hex, 2 * len);
+}
+
+static int finish(struct text *t, uint8_t *out)
+{
+	flush(t, t->buf, t->n);
+	return !t->failed && EVP_DigestFinal_ex(t->ctx, out, NULL) == 1 ? 0 : -EIO;
 }
 
 /* The strongest of a list, which in credentials is a single word. */
@@ -49,68 +93,83 @@ static enum digest_qop parse_qop(struct span list)
 	return best;
 }
 
-enum param { P_TEXT, P_NC, P_QOP, P_ALGORITHM, P_STALE };
+enum param { P_USERNAME, P_REALM, P_NONCE, P_URI, P_RESPONSE, P_CNONCE, P_OPAQUE, P_NEXTNONCE, P_NC, P_QOP, P_ALGORITHM, P_STALE, PARAMS };
 
-#define TEXT(field)                                                                         \
-	{                                                                                   \
-		{#field, sizeof(#field) - 1}, P_TEXT, offsetof(struct digest_params, field) \
-	}
-#define KIND(text, k, at)                       \
-	{                                       \
-		{text, sizeof(text) - 1}, k, at \
-	}
-
-static const struct {
-	struct span name;
-	enum param kind;
-	size_t at; /* of the span that keeps it */
-} params[] = {
-	TEXT(username),
-	TEXT(realm),
-	TEXT(nonce),
-	TEXT(uri),
-	TEXT(response),
-	TEXT(cnonce),
-	TEXT(opaque),
-	TEXT(nextnonce),
-	KIND("nc", P_NC, offsetof(struct digest_params, nc_text)),
-	KIND("qop", P_QOP, offsetof(struct digest_params, qop_text)),
-	KIND("algorithm", P_ALGORITHM, 0),
-	KIND("stale", P_STALE, 0),
+/* Where those are kept that are kept as they stand. */
+static const size_t field_at[] = {
+	[P_USERNAME] = offsetof(struct digest_params, username), [P_REALM] = offsetof(struct digest_params, realm),
+	[P_NONCE] = offsetof(struct digest_params, nonce),       [P_URI] = offsetof(struct digest_params, uri),
+	[P_RESPONSE] = offsetof(struct digest_params, response), [P_CNONCE] = offsetof(struct digest_params, cnonce),
+	[P_OPAQUE] = offsetof(struct digest_params, opaque),     [P_NEXTNONCE] = offsetof(struct digest_params, nextnonce),
+	[P_NC] = offsetof(struct digest_params, nc_text),        [P_QOP] = offsetof(struct digest_params, qop_text),
 };
 
-#define PARAMS (sizeof(params) / sizeof(params[0]))
+#define IS(lit, id)                                             \
+	do {                                                    \
+		if (sip_is_lower(name.p, lit, sizeof(lit) - 1)) \
+			return id;                              \
+	} while (0)
+
+/* PARAMS: none that is known. */
+static enum param param_of(struct span name)
+{
+	switch (name.n) {
+	case 2:
+		IS("nc", P_NC);
+		break;
+	case 3:
+		IS("uri", P_URI);
+		IS("qop", P_QOP);
+		break;
+	case 5:
+		IS("realm", P_REALM);
+		IS("nonce", P_NONCE);
+		IS("stale", P_STALE);
+		break;
+	case 6:
+		IS("cnonce", P_CNONCE);
+		IS("opaque", P_OPAQUE);
+		break;
+	case 8:
+		IS("username", P_USERNAME);
+		IS("response", P_RESPONSE);
+		break;
+	case 9:
+		IS("algorithm", P_ALGORITHM);
+		IS("nextnonce", P_NEXTNONCE);
+		break;
+	default:
+		break;
+	}
+	return PARAMS;
+}
 
 /* One parameter into its field; `seen` holds a bit for each that was there. */
 static int store(struct digest_params *out, unsigned *seen, struct span name, struct span value)
 {
-	unsigned i = 0;
+	enum param which = param_of(name);
 
-	while (i < PARAMS && !span_caseeq(name, params[i].name))
-		i++;
-	if (i == PARAMS)
+	if (which == PARAMS)
 		return 0;
-	if (*seen & 1u << i)
+	if (*seen & 1u << which)
 		return -EINVAL;
-	*seen |= 1u << i;
-	if (params[i].kind <= P_QOP)
-		memcpy((char *)out + params[i].at, &value, sizeof(value));
-	switch (params[i].kind) {
-	case P_TEXT:
-		break;
+	*seen |= 1u << which;
+	if (which <= P_QOP)
+		memcpy((char *)out + field_at[which], &value, sizeof(value));
+	switch (which) {
 	case P_NC:
-		if (value.n != 8 || !sip_all(value.p, value.p + value.n, C_HEX))
-			return -EINVAL;
-		break;
+		return value.n == 8 && sip_all(value.p, value.p + value.n, C_HEX) ? 0 : -EINVAL;
 	case P_QOP:
-		out->qop = parse_qop(value);
+		out->qop = span_eq(value, SPAN_LIT("auth")) ? DIGEST_QOP_AUTH : parse_qop(value);
 		break;
 	case P_ALGORITHM:
-		out->alg = span_caseeq(value, SPAN_LIT("SHA-256")) ? DIGEST_SHA256 : DIGEST_MD5;
+		out->alg = value.n == 7 && span_caseeq(value, SPAN_LIT("SHA-256")) ? DIGEST_SHA256 : DIGEST_MD5;
 		out->alg_known = out->alg == DIGEST_SHA256 || span_caseeq(value, SPAN_LIT("MD5"));
 		break;
 	case P_STALE:
 		out->stale = span_caseeq(value, SPAN_LIT("true"));
+		break;
+	default:
 		break;
 	}
 	return 0;
@@ -118,9 +177,9 @@ static int store(struct digest_params *out, unsigned *seen, struct span name, st
 
 static int parse_params(const char *p, const char *end, struct digest_params *out)
 {
-	struct digest_params d = {.alg = DIGEST_MD5, .alg_known = true};
 	unsigned seen = 0, count = 0;
 
+	*out = (struct digest_params){.alg = DIGEST_MD5, .alg_known = true};
 	for (;;) {
 		struct sip_param_view v;
 
@@ -132,19 +191,16 @@ static int parse_params(const char *p, const char *end, struct digest_params *ou
 		if (p == end)
 			break;
 		/* auth-param: token "=" (token / quoted-string). A value without quotes ends at a comma; see sip_take_param. */
-		p = sip_take_param(p, end, &v);
+		p = sip_take_param(p, end, &v, SIP_VECTOR);
 		if (p == NULL || v.value.p == NULL || (p < end && *p != ','))
 			return -EINVAL;
 		if (v.value.p[0] == '"')
 			v.value = span_of(v.value.p + 1, v.value.n - 2);
-		if (store(&d, &seen, v.name, v.value) != 0)
+		if (store(out, &seen, v.name, v.value) != 0)
 			return -EINVAL;
 		count++;
 	}
-	if (count == 0)
-		return -EINVAL;
-	*out = d;
-	return 0;
+	return count != 0 ? 0 : -EINVAL;
 }
 
 size_t digest_len(enum digest_alg alg)
@@ -214,63 +270,82 @@ int digest_parse_info(struct span value, struct digest_params *out)
 int digest_ha1(struct digest_ctx *c, enum digest_alg alg, struct span user, struct span realm, struct span secret,
 	       uint8_t out[DIGEST_HASH_MAX])
 {
-	const struct span pieces[] = {user, colon, realm, colon, secret};
+	struct text t;
+	int r;
 
-	return hash(c, alg, pieces, 5, out);
+	begin(&t, c, alg);
+	add_part(&t, user);
+	add_part(&t, realm);
+	add(&t, secret.p, secret.n);
+	r = finish(&t, out);
+	sodium_memzero(t.buf, t.n);
+	return r;
 }
 
-int digest_response(struct digest_ctx *c, const struct digest_params *p, const uint8_t *ha1, struct span method, struct span body,
-		    char out[DIGEST_HEX_MAX])
+/* H(method:uri), with H(body) for auth-int. */
+static int digest_ha2(struct digest_ctx *c, const struct digest_params *p, struct span method, struct span body, uint8_t *out)
 {
 	const size_t len = digest_len(p->alg);
-	char ha1_hex[DIGEST_HEX_MAX], ha2_hex[DIGEST_HEX_MAX], body_hex[DIGEST_HEX_MAX];
 	uint8_t h[DIGEST_HASH_MAX];
-	struct span pieces[PIECES_MAX];
-	unsigned n = 0;
+	struct text t;
+	int r;
+
+	if (p->qop == DIGEST_QOP_AUTH_INT) {
+		begin(&t, c, p->alg);
+		flush(&t, body.p, body.n);
+		r = finish(&t, h);
+		if (r != 0)
+			return r;
+	}
+	begin(&t, c, p->alg);
+	add_part(&t, method);
+	add(&t, p->uri.p, p->uri.n);
+	if (p->qop == DIGEST_QOP_AUTH_INT) {
+		add(&t, ":", 1);
+		add_hex(&t, h, len);
+	}
+	return finish(&t, out);
+}
+
+static int response_hash(struct digest_ctx *c, const struct digest_params *p, const uint8_t *ha1, struct span method, struct span body,
+			 uint8_t *out)
+{
+	const size_t len = digest_len(p->alg);
+	uint8_t ha2[DIGEST_HASH_MAX];
+	struct text t;
 	int r;
 
 	if (!p->alg_known || p->nonce.p == NULL || p->uri.p == NULL)
 		return -EINVAL;
 	if (p->qop == DIGEST_QOP_NONE ? p->qop_text.p != NULL : p->cnonce.p == NULL || p->nc_text.p == NULL)
 		return -EINVAL;
-
-	pieces[n++] = method;
-	pieces[n++] = colon;
-	pieces[n++] = p->uri;
-	if (p->qop == DIGEST_QOP_AUTH_INT) {
-		r = hash(c, p->alg, &body, 1, h);
-		if (r != 0)
-			return r;
-		hex_encode(h, len, body_hex);
-		pieces[n++] = colon;
-		pieces[n++] = span_of(body_hex, 2 * len);
-	}
-	r = hash(c, p->alg, pieces, n, h);
+	r = digest_ha2(c, p, method, body, ha2);
 	if (r != 0)
 		return r;
-	hex_encode(h, len, ha2_hex);
-
-	n = 0;
-	hex_encode(ha1, len, ha1_hex);
-	pieces[n++] = span_of(ha1_hex, 2 * len);
-	pieces[n++] = colon;
-	pieces[n++] = p->nonce;
-	pieces[n++] = colon;
+	begin(&t, c, p->alg);
+	add_hex(&t, ha1, len);
+	add(&t, ":", 1);
+	add_part(&t, p->nonce);
 	if (p->qop != DIGEST_QOP_NONE) {
-		pieces[n++] = p->nc_text;
-		pieces[n++] = colon;
-		pieces[n++] = p->cnonce;
-		pieces[n++] = colon;
-		pieces[n++] = p->qop == DIGEST_QOP_AUTH ? SPAN_LIT("auth") : SPAN_LIT("auth-int");
-		pieces[n++] = colon;
+		add_part(&t, p->nc_text);
+		add_part(&t, p->cnonce);
+		add_part(&t, p->qop == DIGEST_QOP_AUTH ? SPAN_LIT("auth") : SPAN_LIT("auth-int"));
 	}
-	pieces[n++] = span_of(ha2_hex, 2 * len);
-	r = hash(c, p->alg, pieces, n, h);
-	sodium_memzero(ha1_hex, sizeof(ha1_hex));
-	if (r != 0)
-		return r;
-	hex_encode(h, len, out);
-	return 0;
+	add_hex(&t, ha2, len);
+	r = finish(&t, out);
+	sodium_memzero(t.buf, 2 * len); /* HA1 in hex; the rest is on the wire */
+	return r;
+}
+
+int digest_response(struct digest_ctx *c, const struct digest_params *p, const uint8_t *ha1, struct span method, struct span body,
+		    char out[DIGEST_HEX_MAX])
+{
+	uint8_t h[DIGEST_HASH_MAX];
+	int r = response_hash(c, p, ha1, method, body, h);
+
+	if (r == 0)
+		hex_encode(h, digest_len(p->alg), out);
+	return r;
 }
 
 bool digest_verify(struct digest_ctx *c, const struct digest_params *p, const uint8_t *ha1, struct span method, struct span body)
@@ -281,12 +356,18 @@ bool digest_verify(struct digest_ctx *c, const struct digest_params *p, const ui
 	/* The hash is computed for a response of any length, so that a short one costs, and tells, the same. */
 	if (digest_response(c, p, ha1, method, body, want) != 0)
 		return false;
-	return p->response.p != NULL && p->response.n == len && sodium_memcmp(want, p->response.p, len) == 0;
+	if (p->response.p == NULL || p->response.n != len)
+		return false;
+	return (p->alg == DIGEST_SHA256 ? crypto_verify_64 : crypto_verify_32)((const uint8_t *)want, (const uint8_t *)p->response.p) == 0;
 }
 
 int digest_sha256(struct digest_ctx *c, struct span a, struct span b, struct span d, uint8_t out[32])
 {
-	const struct span pieces[] = {a, b, d};
+	struct text t;
 
-	return hash(c, DIGEST_SHA256, pieces, 3, out);
+	begin(&t, c, DIGEST_SHA256);
+	add(&t, a.p, a.n);
+	add(&t, b.p, b.n);
+	add(&t, d.p, d.n);
+	return finish(&t, out);
 }

@@ -33,7 +33,7 @@ struct digest_params {
 };
 
 /** Parses a header value that begins with the scheme "Digest". \return 0; -EINVAL malformed or a parameter twice; -ENOTSUP other scheme.
- * Texts are what stands between the quotes, escapes as they are. */
+ * After an error *out holds nothing of use. Texts are what stands between the quotes, escapes as they are. */
 int digest_parse(struct span value, struct digest_params *out);
 
 /** The same for Proxy-Authentication-Info (RFC 7615), whose value has no scheme in front; one that has it is understood. */

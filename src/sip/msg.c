@@ -1,61 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sip/msg.h"
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 #include "sip/chars.h"
+#include "sip/known.h"
+#include "sip/scan.h"
 
-#define CSEQ_MAX 0x7fffffffu /* RFC 3261 8.1.1.5: less than 2**31 */
-
-/* The first control character apart from TAB, or end. Every line's end and every forbidden byte is one, so one pass finds both. */
-static const char *find_control(const char *p, const char *end)
-{
-#ifdef __SSE2__
-	const __m128i top = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t');
-
-	while (end - p >= 16) {
-		__m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
-		__m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, top), v);
-		unsigned mask = (unsigned)_mm_movemask_epi8(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low));
-
-		if (mask != 0)
-			return p + __builtin_ctz(mask);
-		p += 16;
-	}
-#endif
-	while (p < end && ((unsigned char)*p >= 0x20 || *p == '\t'))
-		p++;
-	return p;
-}
-
-/* Compares with lower-case letters and '-'. Only CR could be taken for '-', and no name holds one. `n` is a constant at every call. */
-static inline __attribute__((always_inline)) bool is(const char *p, const char *lower, size_t n)
-{
-	if (n >= 8) {
-		for (size_t at = 0;; at = at + 16 <= n ? at + 8 : n - 8) {
-			uint64_t a, b;
-
-			memcpy(&a, p + at, 8);
-			memcpy(&b, lower + at, 8);
-			if ((a | 0x2020202020202020u) != b)
-				return false;
-			if (at + 8 == n)
-				return true;
-		}
-	}
-	for (size_t i = 0; i < n; i++) {
-		if ((p[i] | 0x20) != lower[i])
-			return false;
-	}
-	return true;
-}
-
-#define IS(lit, id)                                   \
-	do {                                          \
-		if (is(name.p, lit, sizeof(lit) - 1)) \
-			return id;                    \
+#define IS(lit, id)                                             \
+	do {                                                    \
+		if (sip_is_lower(name.p, lit, sizeof(lit) - 1)) \
+			return id;                              \
 	} while (0)
 
 static enum sip_hdr_id compact_id(char c)
@@ -173,8 +126,15 @@ static const struct {
 
 enum sip_method sip_method_of(struct span name)
 {
+	/* Calls are made of these three. */
+	if (name.n == 6 && memcmp(name.p, "INVITE", 6) == 0)
+		return SIP_INVITE;
+	if (name.n == 3 && memcmp(name.p, "ACK", 3) == 0)
+		return SIP_ACK;
+	if (name.n == 3 && memcmp(name.p, "BYE", 3) == 0)
+		return SIP_BYE;
 	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
-		if (methods[i].name.n == name.n && methods[i].name.p[0] == name.p[0] && memcmp(name.p, methods[i].name.p, name.n) == 0)
+		if (span_eq(name, methods[i].name))
 			return methods[i].method;
 	}
 	return SIP_METHOD_OTHER;
@@ -190,23 +150,28 @@ static enum sip_verdict truncated(const char *start, const char *end, bool strea
 
 static enum sip_verdict request_line(struct sip_msg *m, const char *p, const char *eol)
 {
-	const char *space = memrchr(p, ' ', (size_t)(eol - p));
+	const char *space;
 	struct sip_uri uri;
 	struct span version;
 
-	if (space == NULL)
-		return SIP_BAD_START_LINE;
-	version = span_of(space + 1, (size_t)(eol - space - 1));
-	if (version.n < 4 || !span_caseeq(span_of(version.p, 4), SPAN_LIT("SIP/")))
-		return SIP_BAD_START_LINE;
-	if (!span_eq(span_of(version.p + 4, version.n - 4), SPAN_LIT("2.0")))
-		return SIP_BAD_VERSION;
+	if (eol - p >= 8 && memcmp(eol - 8, " SIP/2.0", 8) == 0) {
+		space = eol - 8;
+	} else {
+		space = memrchr(p, ' ', (size_t)(eol - p));
+		if (space == NULL)
+			return SIP_BAD_START_LINE;
+		version = span_of(space + 1, (size_t)(eol - space - 1));
+		if (version.n < 4 || !span_caseeq(span_of(version.p, 4), SPAN_LIT("SIP/")))
+			return SIP_BAD_START_LINE;
+		if (!span_eq(span_of(version.p + 4, version.n - 4), SPAN_LIT("2.0")))
+			return SIP_BAD_VERSION;
+	}
 	m->uri = span_of(p, (size_t)(space - p));
-	if (m->uri.n == 0 || memchr(p, ' ', m->uri.n) != NULL)
+	if (m->uri.n == 0)
 		return SIP_BAD_START_LINE;
 	/* RFC 3261 19.1.1: no headers in a Request-URI. */
 	if (sip_parse_uri(m->uri, &uri) != 0 || uri.headers.p != NULL)
-		return SIP_BAD_URI;
+		return memchr(p, ' ', m->uri.n) != NULL ? SIP_BAD_START_LINE : SIP_BAD_URI;
 	m->method = sip_method_of(m->method_text);
 	return SIP_OK;
 }
@@ -231,7 +196,7 @@ static enum sip_verdict status_line(struct sip_msg *m, const char *p, const char
 	return SIP_OK;
 }
 
-static enum sip_verdict start_line(struct sip_msg *m, const char **at, const char *end, bool stream)
+SIP_INLINE enum sip_verdict start_line(struct sip_msg *m, const char **at, const char *end, bool stream, bool vector)
 {
 	const char *p = *at, *q = p, *eol;
 
@@ -239,10 +204,10 @@ static enum sip_verdict start_line(struct sip_msg *m, const char **at, const cha
 		q++;
 	if (q == end)
 		return truncated(p, end, stream, SIP_NOT_SIP);
-	m->request = !(q - p == 3 && *q == '/' && is(p, "sip", 3));
+	m->request = !(q - p == 3 && *q == '/' && sip_is_lower(p, "sip", 3));
 	if (q == p || (m->request && *q != ' '))
 		return SIP_NOT_SIP;
-	eol = find_control(q, end);
+	eol = sip_find_control(q, end, p, vector);
 	if (eol == end || (*eol == '\r' && eol + 1 == end))
 		return truncated(p, end, stream, SIP_BAD_START_LINE);
 	if (eol[0] != '\r' || eol[1] != '\n')
@@ -277,147 +242,118 @@ static bool escaped(struct quotes *s, const char *q)
 	return false;
 }
 
-/* One header at *at. SIP_OK and *at behind it, or what is wrong. */
-static enum sip_verdict header(struct sip_msg *m, const char *start, const char **at, const char *end, bool stream)
+/* `q` stands on the first control character of a header whose value begins at `value`. Returns the CR that ends the header, or NULL and
+ * what is wrong. */
+static __attribute__((noinline)) const char *folded(const char *start, const char *value, const char *q, const char *end, bool stream,
+						    bool vector, enum sip_verdict *why)
 {
-	const char *p = *at, *q = p, *eol = NULL, *colon = NULL, *name_end;
-	struct quotes quotes = {0};
-	struct sip_hdr *h;
-	struct span name;
+	struct quotes quotes = {.at = value};
 
-	for (;;) {
-		q = find_control(q, end);
-		if (q == end)
-			return truncated(start, end, stream, SIP_BAD_HEADER);
-		if (eol == NULL) {
-			/* The name and its colon stand on the first line. */
-			eol = q;
-			colon = memchr(p, ':', (size_t)(eol - p));
-			if (colon == NULL)
-				return SIP_BAD_HEADER;
-			quotes.at = colon + 1;
+	*why = SIP_BAD_HEADER;
+	for (;; q = sip_find_control(q, end, value, vector)) {
+		if (q == end) {
+			*why = truncated(start, end, stream, SIP_BAD_HEADER);
+			return NULL;
 		}
 		if (*q == '\r') {
 			if (end - q < 3) {
-				if (end - q == 2 && q[1] != '\n')
-					return SIP_BAD_HEADER;
-				return truncated(start, end, stream, SIP_BAD_HEADER);
+				if (end - q != 2 || q[1] == '\n')
+					*why = truncated(start, end, stream, SIP_BAD_HEADER);
+				return NULL;
 			}
 			if (q[1] != '\n')
-				return SIP_BAD_HEADER;
+				return NULL;
 			if (q[2] != ' ' && q[2] != '\t')
-				break;
+				return q;
 			q += 3;
 			continue;
 		}
 		if (*q == '\n' || !escaped(&quotes, q))
-			return SIP_BAD_HEADER;
+			return NULL;
 		q++;
+	}
+}
+
+/* The first control character from p on, or end; *colon is the first ':' before it, or NULL. */
+SIP_INLINE const char *name_and_line(const char *p, const char *end, const char **colon, bool vector)
+{
+	const char *q;
+
+#ifdef __SSE2__
+	if (vector && end - p >= 16) {
+		__m128i v = sip_load16(p);
+		unsigned control = sip_mask_control(v), colons = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(':')));
+
+		/* Only those below the lowest control character; of none this is all. */
+		colons &= (control & -control) - 1;
+		q = control != 0 ? p + __builtin_ctz(control) : sip_find_control(p + 16, end, p, vector);
+		if (colons != 0)
+			*colon = p + __builtin_ctz(colons);
+		else
+			*colon = control != 0 ? NULL : memchr(p + 16, ':', (size_t)(q - p - 16));
+		return q;
+	}
+#endif
+	q = sip_find_control(p, end, p, vector);
+	*colon = memchr(p, ':', (size_t)(q - p));
+	return q;
+}
+
+/* One header at *at. SIP_OK and *at behind it, or what is wrong. */
+SIP_INLINE enum sip_verdict header(struct sip_msg *m, const char *start, const char **at, const char *end, bool stream, bool vector)
+{
+	const char *p = *at, *q, *colon, *name_end;
+	enum sip_hdr_id id;
+	struct sip_hdr *h;
+
+	q = name_and_line(p, end, &colon, vector);
+	if (q == end)
+		return truncated(start, end, stream, SIP_BAD_HEADER);
+	/* The name and its colon stand on the first line. */
+	if (colon == NULL)
+		return SIP_BAD_HEADER;
+	if (end - q < 3 || memcmp(q, "\r\n", 2) != 0 || q[2] == ' ' || q[2] == '\t') {
+		enum sip_verdict why;
+
+		q = folded(start, colon + 1, q, end, stream, vector, &why);
+		if (q == NULL)
+			return why;
 	}
 	*at = q + 2;
 
+	/* What stands before the name and behind the value can be read: the line before, and the CR. */
 	name_end = colon;
-	while (name_end > p && (name_end[-1] == ' ' || name_end[-1] == '\t'))
+	while ((unsigned char)name_end[-1] <= ' ' && name_end > p && (name_end[-1] == ' ' || name_end[-1] == '\t'))
 		name_end--;
-	name = span_of(p, (size_t)(name_end - p));
 	if (m->nhdr == SIP_HEADERS_MAX)
 		return SIP_TOO_MANY_HEADERS;
 	h = &m->hdr[m->nhdr];
-	h->id = header_id(name);
-	if ((h->id == SIP_HDR_OTHER || h->id == SIP_HDR_X_WALNUT) && !sip_all(p, name_end, C_TOKEN))
+	h->name = span_of(p, (size_t)(name_end - p));
+	id = header_id(h->name);
+	if ((id == SIP_HDR_OTHER || id == SIP_HDR_X_WALNUT) && !sip_all(p, name_end, C_TOKEN))
 		return SIP_BAD_HEADER;
-	h->name = name;
-	p = sip_skip_lws(colon + 1, q);
-	h->value = span_of(p, (size_t)(sip_trim_lws(p, q) - p));
+	h->id = id;
+	p = colon + 1;
+	if (*p == ' ')
+		p++;
+	if ((unsigned char)*p <= ' ')
+		p = sip_skip_lws(p, q);
+	if ((unsigned char)q[-1] <= ' ')
+		q = sip_trim_lws(p, q);
+	h->value = span_of(p, (size_t)(q - p));
 	m->nhdr++;
-	if (m->first[h->id] == 0)
-		m->first[h->id] = (uint8_t)m->nhdr;
-	else if (once(h->id))
+	if (m->first[id] == 0)
+		m->first[id] = (uint8_t)m->nhdr;
+	else if (once(id))
 		return SIP_DUPLICATE_HEADER;
 	return SIP_OK;
 }
 
-/* "314159 INVITE" */
-static bool parse_cseq(struct sip_msg *m, struct span v)
-{
-	const char *p = v.p, *end = v.p + v.n;
-	unsigned long long number;
-	struct span method;
-
-	while (p < end && *p >= '0' && *p <= '9')
-		p++;
-	if (span_u64(span_of(v.p, (size_t)(p - v.p)), CSEQ_MAX, &number) != 0 || p == end || !sip_is_lws(*p))
-		return false;
-	m->cseq = (uint32_t)number;
-	p = sip_skip_lws(p, end);
-	method = span_of(p, (size_t)(end - p));
-	if (m->request)
-		return span_eq(method, m->method_text);
-	if (!sip_all(p, end, C_TOKEN))
-		return false;
-	m->method_text = method;
-	m->method = sip_method_of(method);
-	return true;
-}
-
-static bool parse_party(struct span value, struct span *tag)
-{
-	struct sip_nameaddr n;
-
-	*tag = (struct span){0};
-	return sip_take_nameaddr(value, &n, tag) == 0;
-}
-
-static bool parse_call_id(struct span v)
-{
-	const char *at;
-
-	if (v.n == 0 || !sip_all(v.p, v.p + v.n, C_WORD))
-		return false;
-	at = memchr(v.p, '@', v.n);
-	if (at == NULL)
-		return true;
-	return at != v.p && at + 1 != v.p + v.n && memchr(at + 1, '@', (size_t)(v.p + v.n - at - 1)) == NULL;
-}
-
-static enum sip_verdict known_headers(struct sip_msg *m)
-{
-	static const enum sip_hdr_id needed[] = {SIP_HDR_VIA, SIP_HDR_FROM, SIP_HDR_TO, SIP_HDR_CALL_ID, SIP_HDR_CSEQ};
-	const struct sip_hdr *h;
-	unsigned long long v;
-
-	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
-		if (m->first[needed[i]] == 0)
-			return SIP_MISSING_HEADER;
-	}
-	if (sip_parse_via(sip_hdr_first(m, SIP_HDR_VIA)->value, &m->via) != 0)
-		return SIP_BAD_VIA;
-	if (!parse_cseq(m, sip_hdr_first(m, SIP_HDR_CSEQ)->value))
-		return SIP_BAD_CSEQ;
-	m->from = sip_hdr_first(m, SIP_HDR_FROM)->value;
-	m->to = sip_hdr_first(m, SIP_HDR_TO)->value;
-	if (!parse_party(m->from, &m->from_tag) || !parse_party(m->to, &m->to_tag))
-		return SIP_BAD_FROM_TO;
-	m->call_id = sip_hdr_first(m, SIP_HDR_CALL_ID)->value;
-	if (!parse_call_id(m->call_id))
-		return SIP_BAD_CALL_ID;
-	m->max_forwards = -1;
-	h = sip_hdr_first(m, SIP_HDR_MAX_FORWARDS);
-	if (h != NULL) {
-		if (span_u64(h->value, 255, &v) != 0)
-			return SIP_BAD_MAX_FORWARDS;
-		m->max_forwards = (int)v;
-	}
-	return SIP_OK;
-}
-
-enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m)
+SIP_INLINE enum sip_verdict parse(struct span in, bool stream, struct sip_msg *m, bool vector)
 {
 	const char *start = in.p, *end, *p;
-	const struct sip_hdr *h;
 	enum sip_verdict verdict;
 	size_t head, body;
-	unsigned long long length;
 
 	memset(m->first, 0, sizeof(m->first));
 	m->nhdr = 0;
@@ -438,7 +374,7 @@ enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m)
 	m->uri = m->reason = (struct span){0};
 	m->status = 0;
 	p = start;
-	verdict = start_line(m, &p, end, stream);
+	verdict = start_line(m, &p, end, stream, vector);
 	if (verdict != SIP_OK)
 		return verdict;
 	for (;;) {
@@ -450,25 +386,27 @@ enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m)
 			p += 2;
 			break;
 		}
-		verdict = header(m, start, &p, end, stream);
+		verdict = header(m, start, &p, end, stream, vector);
 		if (verdict != SIP_OK)
 			return verdict;
 	}
-	verdict = known_headers(m);
+	verdict = sip_known_headers(m, vector);
 	if (verdict != SIP_OK)
 		return verdict;
 
 	head = (size_t)(p - start);
 	body = (size_t)(end - p);
-	h = sip_hdr_first(m, SIP_HDR_CONTENT_LENGTH);
-	if (h != NULL) {
-		if (span_u64(h->value, SIP_MESSAGE_MAX, &length) != 0)
+	if (m->first[SIP_HDR_CONTENT_LENGTH] != 0) {
+		struct span v = m->hdr[m->first[SIP_HDR_CONTENT_LENGTH] - 1].value;
+		uint32_t length = 0;
+
+		if (sip_take_number(v.p, v.p + v.n, SIP_MESSAGE_MAX, &length) != v.p + v.n)
 			return SIP_BAD_CONTENT_LENGTH;
 		if (stream && head + length > SIP_MESSAGE_MAX)
 			return SIP_TOO_LARGE;
 		if (length > body)
 			return stream ? SIP_INCOMPLETE : SIP_BAD_CONTENT_LENGTH;
-		body = (size_t)length;
+		body = length;
 	} else if (stream) {
 		return SIP_BAD_CONTENT_LENGTH;
 	}
@@ -476,6 +414,16 @@ enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m)
 	m->raw = span_of(start, head + body);
 	m->consumed = (size_t)(start - in.p) + head + body;
 	return SIP_OK;
+}
+
+enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m)
+{
+	return parse(in, stream, m, SIP_VECTOR);
+}
+
+enum sip_verdict sip_parse_scalar(struct span in, bool stream, struct sip_msg *m)
+{
+	return parse(in, stream, m, false);
 }
 
 const char *sip_verdict_name(enum sip_verdict v)

@@ -150,6 +150,9 @@ struct sip_msg {
  */
 enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m);
 
+/** The same without vector instructions, for comparison. */
+enum sip_verdict sip_parse_scalar(struct span in, bool stream, struct sip_msg *m);
+
 const char *sip_verdict_name(enum sip_verdict v); /* "bad_via": as counters are named */
 const char *sip_method_name(enum sip_method m);
 
@@ -162,7 +165,7 @@ const struct sip_hdr *sip_hdr_by_name(const struct sip_msg *m, struct span name)
 /** Steps through a comma-joined value, honouring quotes and <>; empty items are left out. Start with *rest = value. False at the end. */
 bool sip_list_next(struct span *rest, struct span *item);
 
-/** All 0 or -EINVAL. */
+/** All 0 or -EINVAL, after which *out holds nothing of use. */
 int sip_parse_via(struct span value, struct sip_via *out); /* the first value of the list */
 int sip_parse_uri(struct span s, struct sip_uri *out);
 int sip_parse_nameaddr(struct span value, struct sip_nameaddr *out);

@@ -53,7 +53,7 @@ struct scope {
 static void mac(const struct nonce_window *w, const uint8_t *head, const struct wn_addr *src, struct span realm, uint64_t scope,
 		uint8_t out[MAC_BYTES])
 {
-	struct scope s = {.n = 0};
+	struct scope s;
 	bool four = wn_addr_is4(src), hashed = realm.n > REALM_MAX;
 
 	memcpy(s.bytes, head, AT_MAC);
@@ -62,6 +62,7 @@ static void mac(const struct nonce_window *w, const uint8_t *head, const struct 
 	s.n += 8;
 	s.bytes[s.n++] = four ? 4 : 6;
 	/* IPv4 /32; IPv6 /64, within which an end may take another address at any time. */
+	memset(s.bytes + s.n, 0, 8);
 	if (four)
 		memcpy(s.bytes + s.n, src->ip + 12, 4);
 	else
@@ -177,14 +178,15 @@ void nonce_issue(struct nonce_issuer *i, const struct wn_addr *src, struct span 
 enum nonce_verdict nonce_check(const struct nonce_window *w, struct span text, const struct wn_addr *src, struct span realm, uint64_t scope,
 			       uint64_t now_ms, uint64_t *number)
 {
-	uint8_t b[NONCE_BYTES], want[MAC_BYTES];
+	uint8_t b[NONCE_BYTES], want[crypto_verify_16_BYTES] = {0}, got[crypto_verify_16_BYTES] = {0};
 	uint64_t n, block, word, cell;
 	int32_t age;
 
 	if (text.n != NONCE_CHARS || b64url_decode(text, b, sizeof(b)) != (long)sizeof(b))
 		return NONCE_MALFORMED;
 	mac(w, b, src, realm, scope, want);
-	if (sodium_memcmp(want, b + AT_MAC, MAC_BYTES) != 0)
+	memcpy(got, b + AT_MAC, MAC_BYTES);
+	if (crypto_verify_16(want, got) != 0)
 		return NONCE_FOREIGN;
 	/* Below zero when this thread's clock was read before the issuer's: the MAC says that we wrote it, so it is fresh. */
 	age = (int32_t)((uint32_t)(now_ms >> TIME_SHIFT) - get_be32(b + AT_TIME));

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -53,6 +55,42 @@ static void parses(void **state)
 		}
 		assert_int_equal(wn_addr_parse(span_str(cases[i].in), cases[i].port, &a), 0);
 		assert_string_equal(wn_addr_str(&a, buf), cases[i].out);
+	}
+}
+
+/* IPv4 is read and written without the library, and as it does. */
+static void as_the_library(void **state)
+{
+	static const char digits[] = "0123456789..";
+	uint32_t random = 1;
+
+	(void)state;
+	for (unsigned round = 0; round < 200000; round++) {
+		char text[24], back[WN_ADDR_STR], want[INET_ADDRSTRLEN];
+		struct in_addr in;
+		struct wn_addr a;
+		int ok;
+
+		random = random * 1664525 + 1013904223;
+		if (round % 2 == 0) {
+			unsigned n = random >> 28;
+
+			for (unsigned i = 0; i < n; i++) {
+				random = random * 1664525 + 1013904223;
+				text[i] = digits[(random >> 16) % (sizeof(digits) - 1)];
+			}
+			text[n] = 0;
+		} else {
+			snprintf(text, sizeof(text), round % 3 == 0 ? "%u.%u.%u.0%u" : "%u.%u.%u.%u", random >> 23, random >> 15 & 0x1ff,
+				 random >> 24, random >> 7 & 0xff);
+		}
+		ok = inet_pton(AF_INET, text, &in);
+		assert_int_equal(wn_ip_parse(span_str(text), &a), ok == 1 ? 0 : -EINVAL);
+		if (ok != 1)
+			continue;
+		assert_memory_equal(a.ip + 12, &in, 4);
+		assert_true(wn_addr_is4(&a));
+		assert_string_equal(wn_ip_str(&a, back), inet_ntop(AF_INET, &in, want, sizeof(want)));
 	}
 }
 
@@ -128,10 +166,8 @@ static void prefixes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(parses),
-		cmocka_unit_test(longest),
-		cmocka_unit_test(sockaddrs),
-		cmocka_unit_test(prefixes),
+		cmocka_unit_test(parses),    cmocka_unit_test(as_the_library), cmocka_unit_test(longest),
+		cmocka_unit_test(sockaddrs), cmocka_unit_test(prefixes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -35,21 +37,60 @@ static void known(void **state)
 /* Every character in every position: only the alphabet decodes, and each to its own value. */
 static void alphabet(void **state)
 {
-	unsigned good = 0;
-	bool seen[64] = {false};
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 	(void)state;
-	for (unsigned c = 0; c < 256; c++) {
-		char text[4] = {(char)c, 'A', 'A', 'A'};
-		uint8_t out[3];
+	for (unsigned at = 0; at < 12; at++) {
+		for (unsigned c = 0; c < 256; c++) {
+			const char *digit = c != 0 ? strchr(digits, (int)c) : NULL;
+			char text[12];
+			uint8_t out[9];
+			long n;
 
-		if (b64url_decode(span_of(text, 4), out, 3) == 3) {
-			assert_false(seen[out[0] >> 2]);
-			seen[out[0] >> 2] = true;
-			good++;
+			memset(text, 'B', sizeof(text));
+			text[at] = (char)c;
+			n = b64url_decode(span_of(text, sizeof(text)), out, sizeof(out));
+			assert_int_equal(n, digit != NULL ? 9 : -EINVAL);
+			for (unsigned i = 0; n == 9 && i < 12; i++) {
+				unsigned v = (unsigned)out[i / 4 * 3] << 16 | (unsigned)out[i / 4 * 3 + 1] << 8 | out[i / 4 * 3 + 2];
+
+				assert_int_equal(v >> (18 - 6 * (i % 4)) & 63, i == at ? (unsigned)(digit - digits) : 1);
+			}
 		}
 	}
-	assert_int_equal(good, 64);
+}
+
+/* Every length, from and into exact heap copies; and what is behind the last byte must be zero. */
+static void lengths(void **state)
+{
+	(void)state;
+	for (size_t n = 1; n <= 40; n++) {
+		uint8_t *in = malloc(n), *out = malloc(n);
+		size_t len = B64URL_LEN(n);
+		char *text = malloc(len), *hexed = malloc(2 * n);
+
+		for (size_t i = 0; i < n; i++)
+			in[i] = (uint8_t)(i * 151 + n * 29);
+		assert_int_equal(b64url_encode(in, n, text), len);
+		assert_int_equal(b64url_decode(span_of(text, len), out, n), n);
+		assert_memory_equal(in, out, n);
+		assert_int_equal(b64url_decode(span_of(text, len), out, n - 1), -ENOSPC);
+		hex_encode(in, n, hexed);
+		for (size_t i = 0; i < n; i++) {
+			char pair[3];
+
+			snprintf(pair, sizeof(pair), "%02x", in[i]);
+			assert_memory_equal(hexed + 2 * i, pair, 2);
+		}
+		memset(in, 0xff, n);
+		b64url_encode(in, n, text);
+		text[len - 1] = '_';
+		assert_int_equal(b64url_decode(span_of(text, len), out, n), n % 3 == 0 ? (long)n : -EINVAL);
+		free(in);
+		free(out);
+		free(text);
+		free(hexed);
+	}
 }
 
 static void strict(void **state)
@@ -85,10 +126,8 @@ static void hex(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(known),
-		cmocka_unit_test(alphabet),
-		cmocka_unit_test(strict),
-		cmocka_unit_test(hex),
+		cmocka_unit_test(known),  cmocka_unit_test(alphabet), cmocka_unit_test(lengths),
+		cmocka_unit_test(strict), cmocka_unit_test(hex),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
