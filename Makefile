@@ -4,7 +4,7 @@ BUILD := build
 ASAN  := build-asan
 T     ?= 60
 
-.PHONY: all deps demo test lab lab-down fuzz bench-gate lint format clean install help
+.PHONY: all deps demo test lab lab-down fuzz bench-gate bench-front lint format clean install help
 
 all: deps $(BUILD)/build.ninja
 	@ninja --quiet -C $(BUILD)
@@ -47,6 +47,12 @@ bench-gate: ## the gate's figures beside its peers; writes build/bench/gate.json
 	@$(MAKE) --no-print-directory all
 	@ninja --quiet -C $(BUILD) bench/gate/gate-micro bench/gate/gate-flows bench/gate/gate-others bench/gate/bare.bpf.o
 	@bench/gate/run --build $(BUILD) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS))
+
+bench-front: ## the front's figures beside Kamailio and bare loops; writes build/bench/front.json. QUICK=1: three rounds of the short parts, no file; ONLY=calls,auth: a part
+	@scripts/deps.sh bench-front
+	@$(MAKE) --no-print-directory all
+	@ninja --quiet -C $(BUILD) bench/front/front-load bench/front/front-bare bench/front/front-users bench/gate/gate-others
+	@bench/front/run --build $(BUILD) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS))
 
 lint: ## compiled by clang too, clang-format, clang-tidy, cppcheck
 	@scripts/deps.sh lint

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Debian packages that a purpose needs: deps.sh build|test|bench|bench-gate|lint. Quiet when nothing is missing.
+# Installs the Debian packages that a purpose needs: deps.sh build|test|bench|bench-gate|bench-front|lint. Quiet when nothing is missing.
 # Without root it prints the one line that would install them and exits 2.
 set -eu
 
@@ -12,6 +12,7 @@ test="$build libasan8 libubsan1 libclang-rt-14-dev iproute2 iputils-ping nftable
 	dnsmasq-base bind9-dnsutils procps coturn stun-client"
 bench="$test sip-tester kamailio linux-perf"
 bench_gate="$test util-linux"
+bench_front="$test util-linux sip-tester kamailio"
 lint="$build clang-format clang-tidy cppcheck"
 
 case "${1:-}" in
@@ -19,9 +20,10 @@ build) want=$build ;;
 test) want=$test ;;
 bench) want=$bench ;;
 bench-gate) want=$bench_gate ;;
+bench-front) want=$bench_front ;;
 lint) want=$lint ;;
 *)
-	echo "usage: $0 build|test|bench|bench-gate|lint" >&2
+	echo "usage: $0 build|test|bench|bench-gate|bench-front|lint" >&2
 	exit 2
 	;;
 esac

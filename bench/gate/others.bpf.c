@@ -12,7 +12,7 @@ struct task_struct {
 	void *mm;
 } __attribute__((preserve_access_index));
 
-#define OURS_MAX 16
+#define OURS_MAX 64
 const volatile __u32 others_cpu = 0;
 const volatile int others_ours[OURS_MAX] = {};
 volatile __u64 others_since = 0;

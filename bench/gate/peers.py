@@ -2,13 +2,11 @@
 """Whole gates side by side, each in a network of its own: Walnut, nftables in three shapes, a bare XDP program. What a packet costs is all
 time that the gate's core was not idle, less that of processes of no concern, shared out among the packets that reached the gate."""
 import json
-import os
 import re
-import subprocess
-import time
 from statistics import median
 
 import world
+from core import Core
 from world import GATEWAY, PUBLIC, SERVICE, Failure, Net
 
 CLIENT = "198.18.9.9"
@@ -148,46 +146,6 @@ KINDS = (("walnut", Walnut, "the gate"), ("nft_open", NftOpen, "conntrack + DNAT
          ("xdp_bare", Bare, "XDP, parse and drop"))
 
 
-class Core:
-    """All time that a core was not idle, and how much of it went to processes of no concern. Idle time is kept exactly where the tick stops in
-    idleness; the other columns are sampled. The kernel's own threads, soft interrupts and the gate's processes are of concern."""
-
-    def __init__(self, o, ours):
-        self.cpu = o.cpu
-        self.counter = subprocess.Popen([f"{o.build}/bench/gate/gate-others", str(o.cpu), *map(str, ours)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, preexec_fn=world.with_us)
-
-    def close(self):
-        self.counter.stdin.close()
-        self.counter.wait(5)
-
-    def __enter__(self):
-        self.began, self.idle, self.other = time.monotonic(), self.read(), self.others()
-        return self
-
-    def __exit__(self, *exc):
-        self.seconds = time.monotonic() - self.began
-        self.all = max(self.seconds - (self.read() - self.idle), 0)
-        self.other = self.others() - self.other
-        self.busy = max(self.all - self.other, 0)
-
-    def others(self):
-        try:
-            self.counter.stdin.write("\n")
-            self.counter.stdin.flush()
-            return int(self.counter.stdout.readline()) / 1e9
-        except (OSError, ValueError):
-            raise Failure("gate-others ended") from None
-
-    def read(self):
-        with open("/proc/stat", encoding="ascii") as f:
-            for line in f:
-                if line.startswith(f"cpu{self.cpu} "):
-                    v = [int(x) for x in line.split()[1:]]
-                    return (v[3] + v[4]) / os.sysconf("SC_CLK_TCK") # idle, waiting
-        raise Failure(f"no core {self.cpu}")
-
-
 def thread_s(pid):
     with open(f"/proc/{pid}/schedstat", encoding="ascii") as f:
         return int(f.read().split()[0]) / 1e9
@@ -224,7 +182,7 @@ def measure(o, out):
         for kind, make, _ in KINDS:
             gates.append(make(o, kind))
             gates[-1].up()
-        core = Core(o, [pid for w in gates if isinstance(w, Walnut) for pid in w.gate.pids()])
+        core = Core(o.build, o.cpu, [pid for w in gates if isinstance(w, Walnut) for pid in w.gate.pids()])
         for _ in range(o.runs):
             for name, what in (("flood", flood), ("forward", forward)):
                 for w in gates:
