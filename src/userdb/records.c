@@ -7,15 +7,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Records lie in chunks of 1 MiB, named by a 32-bit index in units of eight bytes; the index is buckets of twelve such names in one
+/* Records lie in chunks of a huge page, named by a 32-bit index in units of eight bytes; the index is buckets of twelve such names in one
  * cache line, each with a byte of its hash, so that a lookup touches one line of the index and one record. A 12-byte name with two epochs
- * of SHA-256 keys takes 88 bytes and its share of a bucket. */
+ * of SHA-256 keys takes 88 bytes and its share of a bucket. What is larger than a huge page asks for them: with small ones the walk to a
+ * page's address costs more than the line itself. */
 #define UNIT           8u
-#define CHUNK_UNITS    (1u << 17)
+#define CHUNK_UNITS    (1u << 18)
 #define CHUNK_BYTES    ((size_t)CHUNK_UNITS * UNIT)
-#define CHUNKS_MAX     8192u
+#define CHUNKS_MAX     4096u
 #define SLOTS          12u
-#define LOAD_MAX       9u  /* average of full slots in a bucket before the index grows */
+#define LOAD_MAX       7u  /* average of full slots in a bucket before the index grows: one in forty runs over into the next */
 #define SPARE          64u /* buckets */
 #define FORGET_BUCKETS 64u
 
@@ -30,7 +31,7 @@ struct rec {
 	uint8_t nlen;
 	uint8_t flags;
 	uint16_t units;
-	uint8_t data[]; /* 2 x 32 SHA-256 if there is room, 2 x 16 MD5 if there is room, name */
+	uint8_t data[]; /* name, 2 x 32 SHA-256 if there is room, 2 x 16 MD5 if there is room */
 };
 _Static_assert(sizeof(struct rec) == 8, "a record begins with eight bytes");
 
@@ -51,12 +52,29 @@ struct records {
 	struct record_index index;
 	const uint8_t *hash_key;
 	uint64_t users;
+	bool many; /* more than a chunk's worth are expected */
 };
 
 static void *map(size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	return p == MAP_FAILED ? NULL : p;
+}
+
+/* The same where a huge page may begin, and made of them where the kernel has some. */
+static void *map_huge(size_t bytes)
+{
+	size_t over = bytes + CHUNK_BYTES, before;
+	uint8_t *p = map(over);
+
+	if (p == NULL)
+		return NULL;
+	before = (CHUNK_BYTES - (uintptr_t)p % CHUNK_BYTES) % CHUNK_BYTES;
+	if (before != 0)
+		munmap(p, before);
+	munmap(p + before + bytes, over - before - bytes);
+	madvise(p + before, bytes, MADV_HUGEPAGE);
+	return p + before;
 }
 
 static struct rec *rec_at(const struct records *s, uint32_t id)
@@ -66,17 +84,12 @@ static struct rec *rec_at(const struct records *s, uint32_t id)
 
 static uint8_t *rec_sha(struct rec *r, unsigned slot)
 {
-	return r->data + 32u * slot;
+	return r->data + r->nlen + 32u * slot;
 }
 
 static uint8_t *rec_md5(struct rec *r, unsigned slot)
 {
-	return r->data + ((r->flags & REC_SHA_ROOM) != 0 ? 64u : 0u) + 16u * slot;
-}
-
-static uint8_t *rec_name(struct rec *r)
-{
-	return r->data + ((r->flags & REC_SHA_ROOM) != 0 ? 64u : 0u) + ((r->flags & REC_MD5_ROOM) != 0 ? 32u : 0u);
+	return r->data + r->nlen + ((r->flags & REC_SHA_ROOM) != 0 ? 64u : 0u) + 16u * slot;
 }
 
 uint64_t records_hash(const uint8_t key[static RECORDS_KEY_BYTES], struct span name)
@@ -98,17 +111,24 @@ static uint32_t hash_bucket(const struct record_index *x, uint64_t h)
 	return (uint32_t)((h >> 32) * x->n >> 32);
 }
 
+static size_t index_bytes(const struct record_index *x)
+{
+	size_t page = 65536; /* no machine's is larger */
+
+	return (x->n * sizeof(*x->bucket) + page - 1) / page * page;
+}
+
 static int index_new(struct record_index *x, uint64_t buckets)
 {
 	x->n = (uint32_t)buckets;
-	x->bucket = map(x->n * sizeof(*x->bucket));
+	x->bucket = index_bytes(x) < CHUNK_BYTES ? map(index_bytes(x)) : map_huge(index_bytes(x));
 	return x->bucket != NULL ? 0 : -ENOMEM;
 }
 
 void record_index_free(struct record_index *x)
 {
 	if (x->bucket != NULL)
-		munmap(x->bucket, x->n * sizeof(*x->bucket));
+		munmap(x->bucket, index_bytes(x));
 	x->bucket = NULL;
 }
 
@@ -136,6 +156,7 @@ struct records *records_new(uint64_t users, const uint8_t hash_key[static RECORD
 		s->free_head[i] = UINT32_MAX;
 	s->top = CHUNK_UNITS;
 	s->hash_key = hash_key;
+	s->many = users > CHUNK_BYTES / 128;
 	s->chunk = map(CHUNKS_MAX * sizeof(*s->chunk));
 	if (index_new(&s->index, users / LOAD_MAX + SPARE) < 0 || s->chunk == NULL) {
 		records_free(s);
@@ -154,7 +175,8 @@ static uint32_t rec_alloc(struct records *s, unsigned units)
 		return id;
 	}
 	if (s->top + units > CHUNK_UNITS) {
-		if (s->nchunks == CHUNKS_MAX || (s->chunk[s->nchunks] = map(CHUNK_BYTES)) == NULL)
+		if (s->nchunks == CHUNKS_MAX ||
+		    (s->chunk[s->nchunks] = s->nchunks == 0 && !s->many ? map(CHUNK_BYTES) : map_huge(CHUNK_BYTES)) == NULL)
 			return UINT32_MAX;
 		s->nchunks++;
 		s->top = 0;
@@ -186,7 +208,9 @@ static uint32_t *index_find(const struct records *s, uint64_t h, struct span nam
 			if (k->tag[i] != tag)
 				continue;
 			struct rec *r = rec_at(s, k->id[i]);
-			if (r->nlen == name.n && memcmp(rec_name(r), name.p, name.n) == 0)
+			/* The keys are on the line behind the name's: both are fetched at once. */
+			__builtin_prefetch((const uint8_t *)r + 64);
+			if (r->nlen == name.n && memcmp(r->data, name.p, name.n) == 0)
 				return &k->id[i];
 		}
 		if (k->passed == 0)
@@ -239,7 +263,7 @@ int records_grow(const struct records *s, uint64_t more, struct record_index *gr
 			if (old->bucket[b].tag[i] == 0)
 				continue;
 			struct rec *r = rec_at(s, old->bucket[b].id[i]);
-			index_put(grown, records_hash(s->hash_key, span_of(rec_name(r), r->nlen)), old->bucket[b].id[i]);
+			index_put(grown, records_hash(s->hash_key, span_of(r->data, r->nlen)), old->bucket[b].id[i]);
 		}
 	}
 	return 1;
@@ -276,7 +300,7 @@ static uint32_t rec_make(struct records *s, struct span name, uint8_t room, stru
 	r->units = (uint16_t)units;
 	r->nlen = (uint8_t)name.n;
 	r->flags = room;
-	memcpy(rec_name(r), name.p, name.n);
+	memcpy(r->data, name.p, name.n);
 	if (from == NULL)
 		return id;
 	r->epoch = from->epoch;

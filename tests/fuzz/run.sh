@@ -15,7 +15,7 @@ case "$seconds" in
 	;;
 esac
 shift
-[ $# -gt 0 ] || set -- sip_datagram sip_stream sip_quick sip_scan digest sdp ticket update socks enrol gate_record gate
+[ $# -gt 0 ] || set -- sip_datagram sip_stream sip_quick sip_scan digest sdp ticket update users socks enrol gate_record gate
 
 if [ ! -f "$build/build.ninja" ]; then
 	CC=clang meson setup "$build" "$root" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
