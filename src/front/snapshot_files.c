@@ -58,7 +58,7 @@ static int empty(struct snapshot_file *f)
 
 static void snapshot_end(struct snapshot_files *f)
 {
-	f->chunk = f->chunks = 0;
+	f->gathered = (struct update_msg){0};
 	empty(&f->spare);
 }
 
@@ -127,22 +127,22 @@ static int drop_beginning(struct snapshot_files *f, uint64_t from)
 
 static int write_chunk(struct snapshot_files *f, struct span record, const struct update_msg *m)
 {
+	struct update_msg *g = &f->gathered;
 	int rc = 0;
 
 	if (m->chunk == 0) {
 		rc = empty(&f->spare);
-		f->chunk = 0;
-		f->chunks = m->chunks;
+		f->gathered = *m;
 	}
 	/* The table takes chunks in their order, so one that does not follow here is of a snapshot that could not be written. */
-	if (m->chunk != f->chunk || m->chunks != f->chunks)
+	if (m->chunk != g->chunk || m->chunks != g->chunks || m->at.seq != g->at.seq || m->unix_ms != g->unix_ms)
 		return 0;
 	if (rc == 0)
 		rc = append(&f->spare, record, m->epoch);
-	if (rc == 0 && ++f->chunk == f->chunks) {
+	if (rc == 0 && ++g->chunk == g->chunks) {
 		rc = exchange(f);
 		if (rc == 0) {
-			f->chunk = f->chunks = 0;
+			*g = (struct update_msg){0};
 			f->behind = f->undroppable = false;
 			atomic_store_explicit(&f->seq, m->at.seq, memory_order_release);
 		}
@@ -167,14 +167,18 @@ static int write_change(struct snapshot_files *f, struct span record, const stru
 	f->dirty = true;
 	atomic_store_explicit(&f->seq, m->at.seq, memory_order_release);
 	from = user_file_droppable(&f->kept.epochs);
-	if (f->chunks == 0 && !f->undroppable && from > DROP_BYTES_MIN && from > f->kept.bytes / 2)
+	if (f->gathered.chunks == 0 && !f->undroppable && from > DROP_BYTES_MIN && from > f->kept.bytes / 2)
 		rc = drop_beginning(f, from);
 	return rc;
 }
 
 static void say_failed(const struct snapshot_files *f, int rc)
 {
-	wn_err("cannot write %s/%s: %s; %s", f->path, f->name, strerror(-rc),
+	const char *why = rc == -ESTALE    ? "an update before this one is missing"
+			  : rc == -ENOBUFS ? "updates come faster than the disk takes them"
+					   : strerror(-rc);
+
+	wn_err("cannot write %s/%s: %s; %s", f->path, f->name, why,
 	       f->behind ? "until the agent sends everything again, a restart will find older users in it" : "it stays as it was");
 }
 

@@ -24,7 +24,7 @@ struct snapshot_files {
 	const char *path; /* its name, for the log */
 	char name[SNAPSHOT_NAME_CHARS], spare_name[SNAPSHOT_NAME_CHARS];
 	struct snapshot_file kept, spare; /* spare: a snapshot that is not complete, otherwise empty */
-	uint32_t chunk, chunks;           /* of the spare's: the next, and how many; 0 of 0: none is under way */
+	struct update_msg gathered;       /* the chunk that the spare needs next; 0 of 0: none is under way */
 	bool behind;                      /* the file lacks a change: nothing may follow */
 	bool dirty;                       /* written, not synced */
 	bool undroppable;                 /* its beginning could not be dropped: not tried again */

@@ -149,9 +149,9 @@ static int load(struct reader *r, struct user_table *t, struct span domain, cons
 		struct update_msg m;
 		enum table_verdict v;
 
-		/* Chunks until the last one, then changes; or changes from the first on. */
+		/* Chunks from the first to the last, then changes; or changes alone. */
 		if (!update_peek(msg, &m) || m.type == UPDATE_HEARTBEAT ||
-		    (m.type == UPDATE_SNAPSHOT ? complete : !complete && info->records > 0))
+		    (m.type == UPDATE_SNAPSHOT ? (m.chunk == 0) != (info->records == 0) : !complete && info->records > 0))
 			return bad(info, r->at, TABLE_OK, "a message that does not belong there");
 		v = info->records == 0 && m.type == UPDATE_CHANGE ? user_table_resume(t, domain, pk, msg)
 								  : user_table_apply(t, domain, pk, msg);

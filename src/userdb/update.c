@@ -228,6 +228,7 @@ bool update_peek(struct span in, struct update_msg *out)
 		return false;
 	out->type = (enum update_type)p[AT_TYPE];
 	out->at.seq = get64(p + AT_SEQ);
+	out->unix_ms = get64(p + AT_UNIX_MS);
 	out->epoch = get32(p + AT_EPOCH);
 	out->chunk = get32(p + AT_CHUNK);
 	out->chunks = get32(p + AT_CHUNKS);

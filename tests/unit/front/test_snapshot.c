@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -119,7 +120,8 @@ static void send_it(struct world *w)
 
 	assert_true(n > 0);
 	assert_int_equal(user_table_apply(w->t, domain, pk, span_of(w->buf, (size_t)n)), TABLE_OK);
-	front_snapshots_take(w->s, 0, span_of(w->buf, (size_t)n));
+	if (w->s != NULL)
+		front_snapshots_take(w->s, 0, span_of(w->buf, (size_t)n));
 	if (change) {
 		w->head.seq++;
 		memcpy(w->head.hash, hash, sizeof(hash));
@@ -197,7 +199,9 @@ static void test_kept(void **state)
 	memset(w.head.hash, 4, sizeof(w.head.hash));
 	snapshot(&w, 600, 3);
 	publish(&w, 600, 601, EPOCH);
-	restart(&w);
+	down(&w);
+	assert_int_equal(size_of(w.spare), 0); /* what was replaced does not stay */
+	up(&w);
 	assert_held(&w, 41, 601);
 	assert_true(has(&w, 0, EPOCH));
 	assert_true(has(&w, 599, EPOCH + 1));
@@ -227,6 +231,33 @@ static void test_incomplete_snapshot(void **state)
 	snapshot(&w, 600, 3);
 	restart(&w);
 	assert_held(&w, 2, 600);
+	clean(&w);
+}
+
+/* Chunks of two snapshots make none, should the first of the second not have come this far. */
+static void test_mixed_snapshots(void **state)
+{
+	struct world w;
+	struct front_snapshots *s;
+
+	(void)state;
+	fresh(&w);
+	up(&w);
+	publish(&w, 0, 5, EPOCH);
+	w.head.seq = 9;
+	snapshot(&w, 600, 2);
+	w.head.seq = 10; /* its first chunk goes into another folder, as it were */
+	s = w.s;
+	w.s = NULL;
+	snapshot(&w, 600, 1);
+	w.s = s;
+	for (unsigned c = 1; c < 3; c++) {
+		begin(&w, UPDATE_SNAPSHOT, c, 3);
+		set(&w, 300 * c, EPOCH);
+		send_it(&w);
+	}
+	restart(&w);
+	assert_held(&w, 1, 5);
 	clean(&w);
 }
 
@@ -428,12 +459,59 @@ static void test_no_hole(void **state)
 	}
 	assert_int_equal(front_snapshots_start(w.s), 0);
 	front_snapshots_close(w.s);
+	w.s = NULL;
 	assert_true(size_of(w.file) > n);
 	assert_in_range(size_of(w.file), 7 << 20, 9 << 20);
 	user_table_free(w.t);
 	up(&w);
 	assert_true(front_snapshots_seq(w.s, 0) > 100 && front_snapshots_seq(w.s, 0) < 300);
 	assert_true(has(&w, 999, EPOCH));
+	clean(&w);
+}
+
+/* A change that was not handed over: those after it would not follow. */
+static void test_no_gap(void **state)
+{
+	struct front_snapshots *s;
+	struct world w;
+
+	(void)state;
+	fresh(&w);
+	up(&w);
+	publish(&w, 0, 5, EPOCH);
+	s = w.s;
+	w.s = NULL;
+	publish(&w, 5, 6, EPOCH);
+	w.s = s;
+	publish(&w, 6, 7, EPOCH);
+	publish(&w, 7, 8, EPOCH);
+	restart(&w);
+	assert_held(&w, 1, 5);
+	clean(&w);
+}
+
+/* After messages were lost a whole snapshot makes the file good, without a restart. */
+static void test_good_again(void **state)
+{
+	struct world w;
+
+	(void)state;
+	fresh(&w);
+	open_and_load(&w);
+	for (unsigned i = 0; i < 300; i++) {
+		begin(&w, UPDATE_CHANGE, 0, 1);
+		for (unsigned u = 0; u < 1000; u++)
+			set(&w, u, EPOCH);
+		send_it(&w);
+	}
+	assert_int_equal(front_snapshots_start(w.s), 0);
+	for (time_t end = time(NULL) + 30; front_snapshots_seq(w.s, 0) == 0;)
+		assert_true(time(NULL) < end);
+	/* What waited is being written, so there is room again; what was lost is noted before what comes now is written. */
+	snapshot(&w, 600, 3);
+	publish(&w, 600, 601, EPOCH);
+	restart(&w);
+	assert_held(&w, 301, 601);
 	clean(&w);
 }
 
@@ -449,9 +527,11 @@ static void test_beginning_is_dropped(void **state)
 	up(&w);
 	w.head.seq = 9;
 	snapshot(&w, USERS, USERS / PER_MSG);
-	for (unsigned day = 0; day < 6; day++) {
+	for (unsigned day = 0; day < 10; day++) {
 		w.epoch++;
 		publish(&w, 0, USERS, w.epoch + 1);
+		if (day < 5)
+			continue; /* dropped again and again by a process that goes on */
 		restart(&w);
 		if (size_of(w.file) > most)
 			most = size_of(w.file);
@@ -535,7 +615,10 @@ int main(void)
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_torn_append),
 		cmocka_unit_test(test_full_disk),
+		cmocka_unit_test(test_mixed_snapshots),
 		cmocka_unit_test(test_no_hole),
+		cmocka_unit_test(test_no_gap),
+		cmocka_unit_test(test_good_again),
 		cmocka_unit_test(test_beginning_is_dropped),
 		cmocka_unit_test(test_whose_it_is),
 	};
