@@ -77,8 +77,8 @@ long update_end(struct update_buf *b, const uint8_t sk[static UPDATE_SIGN_SECRET
 
 /** Verifies the signature, then decodes. \return 0, -EINVAL malformed (signature not looked at), -EBADMSG signature. */
 int update_open(struct span in, const uint8_t pk[static UPDATE_SIGN_PUBLIC], struct update_msg *out);
-/** What a message says it is: type, at.seq, unix_ms, epoch, chunk and chunks, the rest zero. Unverified: only of messages that were opened before.
- * \return false: it is too short or of no known type. */
+/** What a message says it is: type, at.seq, unix_ms, epoch, chunk and chunks, the rest zero. Unverified: only of messages that were opened
+ * before. \return false: it is too short or of no known type. */
 bool update_peek(struct span in, struct update_msg *out);
 /** Start with *rest = msg.ops. \return 1 an operation, 0 the end, -EINVAL malformed. update_open has already walked them once. */
 int user_op_next(struct span *rest, struct user_op *op);
