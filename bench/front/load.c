@@ -30,6 +30,7 @@ static const struct mode {
 	{"nodialog", load_nodialog, "requests in a dialog that was never accepted"},
 	{"replay", load_replay, "the requests in --save again and again"},
 	{"calls", load_calls, "whole calls through the server"},
+	{"badnonce", load_badnonce, "wrong digests with nonces that verify"},
 	{"users", load_users, "prints names and secrets of --users"},
 };
 
@@ -38,7 +39,8 @@ static void usage(FILE *to)
 	fputs("usage: front-load MODE --to 127.A.B.C:PORT [OPTION...]\n\n", to);
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
 		fprintf(to, "  %-10s %s\n", modes[i].name, modes[i].what);
-	fputs("\nof all: --seconds N --count N --rate N --domain NAME --service NAME --addresses N --ports N --segments N --size BYTES "
+	fputs("\nof all: --seconds N --count N --rate N --domain NAME --service NAME --addresses N --ports N --first-port N --segments N "
+	      "--size BYTES "
 	      "--window N\n"
 	      "calls: --uas 127.A.B.C:PORT --auth none|challenge|next --alg md5|sha-256 --users N --seed TEXT --retransmit --deadline MS\n"
 	      "       --warm S --hold --save FILE\n"
@@ -93,7 +95,8 @@ enum {
 	O_METHOD,
 	O_OTHER_PORT,
 	O_OTHER_BYTES,
-	O_WARM
+	O_WARM,
+	O_FIRST_PORT
 };
 
 static const struct option options[] = {
@@ -121,6 +124,7 @@ static const struct option options[] = {
 	{"other-port", no_argument, NULL, O_OTHER_PORT},
 	{"other-bytes", no_argument, NULL, O_OTHER_BYTES},
 	{"warm", required_argument, NULL, O_WARM},
+	{"first-port", required_argument, NULL, O_FIRST_PORT},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
 };
@@ -164,6 +168,10 @@ static bool one_number(int c, const char *text, struct load_options *o)
 	case O_DEADLINE:
 		ok = number(text, 64000, &v) && v > 0;
 		o->deadline_ms = (unsigned)v;
+		break;
+	case O_FIRST_PORT:
+		ok = number(text, 65000, &v) && v >= 10000;
+		o->first_port = (unsigned)v;
 		break;
 	case O_WARM:
 		ok = number(text, 60, &v);
@@ -228,6 +236,7 @@ int main(int argc, char **argv)
 				 .window = 1024,
 				 .addresses = 4096,
 				 .ports = 16,
+				 .first_port = LOAD_FIRST_PORT,
 				 .segments = 1,
 				 .size = 450,
 				 .auth = "none",

@@ -17,8 +17,8 @@
 #define LOAD_SECONDS_MAX 120u
 #define LOAD_COUNT_MAX   200000000u
 #define LOAD_ADDRS_MAX   16384u
-#define LOAD_TEXT        2048u /* a message at most */
-#define LOAD_FIRST_PORT  20000u
+#define LOAD_TEXT        2048u  /* a message at most */
+#define LOAD_FIRST_PORT  20000u /* five digits */
 
 /** Set by SIGINT, SIGTERM and the alarm that main arms. */
 extern volatile sig_atomic_t load_stop;
@@ -32,7 +32,7 @@ struct load_options {
 	unsigned seconds; /* of load; what is open then is awaited */
 	uint64_t rate;    /* a second; 0: as fast as it goes */
 	unsigned window;  /* at most so many unanswered */
-	unsigned addresses, ports;
+	unsigned addresses, ports, first_port;
 	unsigned segments; /* datagrams a send, where one buffer can hold several (UDP_SEGMENT) */
 	unsigned size;     /* of a stranger's request */
 	const char *auth;  /* none, challenge, next */
@@ -72,7 +72,7 @@ struct load_pkt {
 
 struct load_net;
 enum { LOAD_OWN = 1 /* tell the own address */, LOAD_DEAF = 2 /* nothing is received */ };
-/** at: what to bind to; port 0: `ports` sockets of all addresses, from LOAD_FIRST_PORT on. \return 0 or negative errno. */
+/** at: what to bind to, of the first of `ports` sockets; the others have the ports that follow. \return 0 or negative errno. */
 int load_net_new(const struct sockaddr_in *at, unsigned ports, unsigned flags, struct load_net **out);
 void load_net_free(struct load_net *n);
 unsigned load_net_port(const struct load_net *n, unsigned sock);

@@ -121,7 +121,7 @@ struct blast {
 
 static int blast_new(struct blast *b, const struct load_options *o, const char *method, bool dialog, unsigned flags)
 {
-	const struct sockaddr_in any = {.sin_family = AF_INET};
+	const struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)o->first_port)};
 	unsigned most;
 
 	memset(b, 0, sizeof(*b));
@@ -289,7 +289,7 @@ static unsigned read_saved(const char *file, struct saved *s)
 /* Each saved request again and again, from the address that it first came from; with other bytes or from another port. */
 int load_replay(const struct load_options *o)
 {
-	const struct sockaddr_in any = {.sin_family = AF_INET};
+	const struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)o->first_port)};
 	struct saved *s = calloc(REPLAYS_MAX, sizeof(*s));
 	unsigned n = s != NULL && o->save != NULL ? read_saved(o->save, s) : 0, segments = o->segments < 1 ? 1 : o->segments;
 	char *mem = malloc((size_t)GROUP * segments * LOAD_TEXT);
@@ -309,7 +309,7 @@ int load_replay(const struct load_options *o)
 	load_pace_start(&pace, o->rate);
 	for (unsigned i = 0; load_now_ns() < until && !load_stop && (o->count == 0 || sent < o->count); i++) {
 		const struct saved *one = &s[i % n];
-		unsigned most = (unsigned)(65000 / (one->n + 1u)), sock = (unsigned)(one->port - LOAD_FIRST_PORT) % o->ports;
+		unsigned most = (unsigned)(65000 / (one->n + 1u)), sock = (unsigned)(one->port - o->first_port) % o->ports;
 		unsigned due = load_due(&pace, segments < most ? segments : most);
 		char *at = mem + (size_t)(i % GROUP) * segments * LOAD_TEXT;
 

@@ -342,7 +342,8 @@ static void run(struct calls *k)
 		more = more && k->now < k->until && (k->o->count == 0 || begun < k->o->count);
 		moved = serve(k);
 		if (more) {
-			uint32_t room = k->o->window > k->live ? k->o->window - k->live : 0;
+			/* at a rate, calls begin whatever became of the others */
+			uint32_t room = k->o->rate > 0 ? k->nfree : k->o->window > k->live ? k->o->window - k->live : 0;
 			unsigned due;
 
 			room = room > k->nfree ? k->nfree : room > LOAD_BATCH ? LOAD_BATCH : room;
@@ -371,7 +372,7 @@ static void run(struct calls *k)
 
 int load_calls(const struct load_options *o)
 {
-	const struct sockaddr_in any = {.sin_family = AF_INET};
+	const struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)o->first_port)};
 	struct calls *k = calloc(1, sizeof(*k));
 	int r = k == NULL ? -ENOMEM : 0, status = 1;
 

@@ -86,8 +86,7 @@ static int open_one(struct load_net *n, unsigned i, const struct sockaddr_in *at
 	struct sockaddr_in a = *at;
 	int bytes = BUFFER_BYTES, one = 1, fd;
 
-	if (a.sin_port == 0)
-		a.sin_port = htons((uint16_t)(LOAD_FIRST_PORT + i));
+	a.sin_port = htons((uint16_t)(ntohs(at->sin_port) + i));
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;

@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Those who get nothing: strangers who are challenged, and what is refused without an answer."""
+import time
 from statistics import median
 
 from inside import Failure
-from world import drained, sockets
+from world import UAS, drained, sockets
 
-# 16 datagrams a send from one address; the server sees single datagrams.
-DROPS = ("bye", "ack")
+# What is refused without an answer: words of front-load, the outcome that the front counts.
+DROPS = {
+    "bye": (("nodialog", "--method", "BYE"), "in_dialog_no_token"),
+    "ack": (("nodialog", "--method", "ACK"), "ack_absorbed"),
+    "replay_over": (("replay",), "replay"),
+    "replay_bytes": (("replay", "--other-bytes"), "replay"),
+    "replay_port": (("replay", "--other-port"), "replay"),
+}
+SAVED = 1000
+OVER_S = 7 # a transaction is over five seconds after its ACK
+PORTS = 4
 
 
 def challenge(w, out):
@@ -29,7 +39,7 @@ def challenge(w, out):
 
 
 def poured(w, kind, mode, *words):
-    """-> datagrams that the server took a CPU-second, as it did not answer any; share that its socket had no room for."""
+    """-> datagrams that the server took a CPU-second; share that its socket had no room for; how many it took."""
     s = w.server(kind)
     before = sockets(s.port)[1]
     with w.timed() as core:
@@ -37,19 +47,41 @@ def poured(w, kind, mode, *words):
         drained(s.port)
     w.note(core)
     lost = sockets(s.port)[1] - before
-    return (r["sent"] - lost) / core.busy, lost / max(r["sent"], 1)
+    return (r["sent"] - lost) / core.busy, lost / max(r["sent"], 1), r["sent"] - lost
+
+
+def saved(w, s, what, *words):
+    """INVITEs of calls that were accepted. -> the file."""
+    path = f"{w.dir}/{what}.invites"
+    r = w.load("calls", s, "--uas", UAS, "--ports", PORTS, "--auth", "challenge", "--service", s.service, "--window", 64, "--count", SAVED, "--save", path,
+               *words)
+    if r["connected"] < SAVED:
+        raise Failure(f"accepted calls to replay: {r}")
+    return path
 
 
 def drop(w, out):
-    got = {}
+    """Replays: nonces of calls that are over; and of calls that are open still, with other bytes, and from another port."""
+    got, wrong = {}, set()
+    s = w.server("walnut")
+    over = saved(w, s, "over")
+    time.sleep(OVER_S)
     for _ in range(w.o.runs):
-        for what in DROPS:
-            words = ["nodialog", "--method", what.upper()]
-            for kind in ("walnut", "drop"):
-                got.setdefault((kind, what), []).append(poured(w, kind, *words)[0])
+        live = saved(w, s, "live", "--hold")
+        for what, (words, outcome) in DROPS.items():
+            if words[0] == "replay":
+                words += ("--ports", PORTS, "--save", over if what == "replay_over" else live)
+            before = s.outcomes()[outcome]
+            taken = poured(w, "walnut", *words)
+            got.setdefault(("walnut", what), []).append(taken[0])
+            if s.outcomes()[outcome] - before < 0.98 * taken[2]:
+                wrong.add(what)
+            got.setdefault(("drop", what), []).append(poured(w, "drop", *words)[0])
+    if wrong:
+        raise Failure(f"counted as something else: {', '.join(sorted(wrong))}: {s.outcomes()}")
     ratio = {what: [a / b for a, b in zip(got["walnut", what], got["drop", what])] for what in DROPS}
     out.add("drop_ratio_bare", [min(r) for r in zip(*ratio.values())])
     for what in DROPS:
-        out.add(f"drop_ratio_{what}", ratio[what], f"… {what}")
+        out.add(f"drop_ratio_{what}", ratio[what], f"… {what.replace('_', ', ')}")
         out.add(f"drop_{what}_per_cpu_s", got["walnut", what], "refused without an answer a CPU-second")
         out.add(f"drop_{what}_bare_per_cpu_s", got["drop", what], "the same datagrams received and dropped")
