@@ -246,7 +246,9 @@ void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri
 	o = FRONT_forwarded;
 	if (!known || !proven)
 		o = k.exhausted ? FRONT_nonce_exhausted : known ? FRONT_digest : FRONT_unknown_user;
-	else if (sip_parse_uri(k.p.uri, &digest_uri) != 0 || (k.p.qop == DIGEST_QOP_AUTH_INT && !span_eq(k.p.uri, in->m.uri)))
+	/* A plain next hop opens nothing. SIPp names in the digest where it sends to, even with auth-int, and IPv6 without brackets. */
+	else if (s == NULL &&
+		 (sip_parse_uri(k.p.uri, &digest_uri) != 0 || (k.p.qop == DIGEST_QOP_AUTH_INT && !span_eq(k.p.uri, in->m.uri))))
 		o = FRONT_uri_mismatch;
 	if (o != FRONT_forwarded) {
 		nonce_fail(c->sh->nonces, k.number);

@@ -30,6 +30,13 @@ def ok(good, name, detail=None):
     return good
 
 
+def skip(name, why):
+    """A result that could not be had here."""
+    global _count
+    _count += 1
+    print(f"ok {_count} - {name} # SKIP {why}", flush=True)
+
+
 def main(test):
     """Runs the test, prints the plan, exits. An exception is a failure."""
     if os.geteuid() != 0:

@@ -252,6 +252,30 @@ static void test_authenticated(void **state)
 	assert_true(holds(world_agent(&w), "X-Walnut-Key"));
 }
 
+/* A digest URI that is not the Request-URI, as SIPp has it (IPv6 without brackets): good enough for a plain next hop, not for an agent. */
+static void test_other_digest_uri(void **state)
+{
+	static const char *const uri[] = {"sip:198.18.1.2:5060", "sip:2001:db8::2:5060"};
+	static const char *const id[] = {"z9hG4bKa", "z9hG4bKb"};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct credentials_of k = alice;
+		struct call c = {.uri = "sip:closed@example.org", .call_id = id[i], .branch = id[i]};
+		struct call agents = {.call_id = "other", .branch = "z9hG4bKother"};
+
+		k.uri = uri[i];
+		world_answer_challenge(&w, &c, &k, &src);
+		begin(&c, &src);
+		outcome(FRONT_forwarded);
+		assert_int_equal(w.a.hop, hop);
+		world_answer_challenge(&w, &agents, &k, &src);
+		world_call(&w, &agents, &src);
+		outcome(FRONT_uri_mismatch);
+		assert_int_equal(w.a.agent_n, 0);
+	}
+}
+
 static void test_any_name(void **state)
 {
 	struct call c = {.uri = "sip:whatever@example.org"};
@@ -384,6 +408,7 @@ int main(void)
 		T(test_answer_ends_repetition),
 		T(test_refusal),
 		T(test_authenticated),
+		T(test_other_digest_uri),
 		T(test_any_name),
 		T(test_down),
 		T(test_hop_hangs_up),
