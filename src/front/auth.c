@@ -196,10 +196,10 @@ static bool refused(struct front_core *c, struct front_in *in, const struct call
 /* A service whose configuration asks for no proof: everybody's call goes on, within the service's budget. */
 static void open_invite(struct front_core *c, struct front_in *in, const struct sip_uri *uri, unsigned hop, struct front_action *out)
 {
-	const uint64_t branch = core_branch(c, in);
-	const struct call_grant grant = {.service = uri->user, .hop = hop, .key = branch, .branch = branch};
+	const struct call_grant grant = {
+		.service = uri->user, .hop = hop, .key = TXN_NO_KEY, .call = call_key(c, &in->m), .branch = core_branch(c, in)};
 
-	if (!call_open_retransmission(c, in, branch, out) && !refused(c, in, &grant, out))
+	if (!call_open_retransmission(c, in, grant.call, grant.branch, out) && !refused(c, in, &grant, out))
 		call_begin(c, in, &grant, out);
 }
 
@@ -275,6 +275,7 @@ void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri
 	out->trusted = true;
 	if (refused(c, in, &grant, out))
 		goto out;
+	grant.call = call_key(c, &in->m);
 	grant.branch = core_branch(c, in);
 	if (grant.hop == FRONT_HOP_AGENT &&
 	    session_key_derive(ha1, digest_len(k.p.alg), k.p.nonce, k.p.cnonce, in->m.call_id, uri->user, session) != 0) {

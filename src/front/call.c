@@ -32,17 +32,30 @@ static void end_call(struct front_core *c, struct txn *x)
 	txn_end(c->txns, x);
 }
 
-static void send_kept(const struct txn *x, struct front_action *out)
+static void send_kept(const struct front_core *c, const struct txn *x, struct front_action *out)
 {
-	memcpy(out->net, x->answer, x->answer_n);
-	out->net_n = x->answer_n;
+	const struct span kept = txn_answer(c->txns, x);
+
+	memcpy(out->net, kept.p, kept.n);
+	out->net_n = kept.n;
 	out->to = x->flow;
+}
+
+/* An INVITE, its CANCEL and its ACKs, that of a 2xx too, which is a transaction of its own, share these. */
+uint64_t call_key(const struct front_core *c, const struct sip_msg *m)
+{
+	const struct span piece[] = {SPAN_LIT("call"), m->call_id, m->from_tag, span_of(&m->cseq, sizeof(m->cseq))};
+
+	return core_hash(c, piece, 4);
 }
 
 /* From, To, Call-ID and CSeq of our own ACK or CANCEL towards the service, whose topmost and only Via names the transaction. */
 static void put_own_request(struct front_core *c, struct sip_buf *b, const char *method, const struct txn *x, const struct sip_msg *m)
 {
-	sip_printf(b, "%s %.*s SIP/2.0\r\n", method, (int)x->uri_n, x->uri);
+	sip_puts(b, method);
+	sip_putc(b, ' ');
+	sip_put(b, txn_uri(c->txns, x));
+	sip_put(b, SPAN_LIT(" SIP/2.0\r\n"));
 	put_our_via(c, b, x);
 	sip_put(b, SPAN_LIT("From: "));
 	sip_put(b, m->from);
@@ -162,22 +175,24 @@ static size_t rewrite_invite(struct front_core *c, const struct front_in *in, co
 void call_begin(struct front_core *c, struct front_in *in, const struct call_grant *g, struct front_action *out)
 {
 	struct front_tenant *t = &c->sh->tenant[in->tenant];
+	const struct txn_of of = {.key = g->key,
+				  .call = g->call,
+				  .branch = g->branch,
+				  .exact = g->user.p != NULL ? core_exact(c, in) : 0,
+				  .flow = in->flow,
+				  .uri = in->m.uri};
 	struct sip_buf b;
 	struct txn *x = NULL;
 
 	if (atomic_fetch_add_explicit(&t->calls, 1, memory_order_relaxed) < core_policy(c, in->tenant)->max_calls)
-		x = txn_begin(c->txns, g->key, g->branch, in->flow, in->now_ms);
+		x = txn_begin(c->txns, &of, in->now_ms);
 	if (x == NULL) {
 		atomic_fetch_sub_explicit(&t->calls, 1, memory_order_relaxed);
 		call_refuse(c, in, 503, "Service Unavailable", 1, FRONT_call_limit, out);
 		return;
 	}
-	x->tenant = in->tenant;
-	x->hop = g->hop;
-	if (g->user.p != NULL)
-		x->exact = core_exact(c, in);
-	memcpy(x->uri, in->m.uri.p, in->m.uri.n);
-	x->uri_n = (uint16_t)in->m.uri.n;
+	x->tenant = (uint16_t)in->tenant;
+	x->hop = (uint8_t)g->hop;
 	out->agent_n = rewrite_invite(c, in, g, x, out->agent);
 	if (out->agent_n == 0) {
 		end_call(c, x);
@@ -186,15 +201,14 @@ void call_begin(struct front_core *c, struct front_in *in, const struct call_gra
 	}
 	out->tenant = in->tenant;
 	out->hop = g->hop;
-	if (g->hop != FRONT_HOP_AGENT && c->sh->hop[g->hop].transport == FRONT_UDP)
-		txn_keep_request(c->txns, x, span_of(out->agent, out->agent_n), in->now_ms);
-
 	sip_buf_init(&b, out->net, FRONT_OUT_MAX);
 	sip_put_response(&b, &in->m, 100, "Trying", span_of(NULL, 0), in->src);
 	sip_put(&b, SPAN_LIT("Content-Length: 0\r\n\r\n"));
 	out->net_n = b.overflow || (!out->trusted && b.len > in->raw.n) ? 0 : b.len;
 	out->to = *in->flow;
-	txn_keep(x, sip_buf_span(&b));
+	txn_keep(c->txns, x, sip_buf_span(&b));
+	if (g->hop != FRONT_HOP_AGENT && c->sh->hop[g->hop].transport == FRONT_UDP)
+		txn_keep_request(c->txns, x, span_of(out->agent, out->agent_n), in->now_ms);
 	out->trusted = true;
 	core_done(c, out, g->user.p != NULL ? FRONT_forwarded : FRONT_forwarded_open);
 }
@@ -202,7 +216,7 @@ void call_begin(struct front_core *c, struct front_in *in, const struct call_gra
 static void repeat_answer(struct front_core *c, struct txn *x, const struct front_in *in, struct front_action *out)
 {
 	if (txn_may_resend(x, in->raw.n, in->now_ms))
-		send_kept(x, out);
+		send_kept(c, x, out);
 	out->trusted = true;
 	core_done(c, out, FRONT_retransmission);
 }
@@ -217,9 +231,9 @@ bool call_retransmission(struct front_core *c, struct front_in *in, uint64_t num
 	return true;
 }
 
-bool call_open_retransmission(struct front_core *c, struct front_in *in, uint64_t branch, struct front_action *out)
+bool call_open_retransmission(struct front_core *c, struct front_in *in, uint64_t call, uint64_t branch, struct front_action *out)
 {
-	struct txn *x = txn_by_key(c->txns, branch, in->flow);
+	struct txn *x = txn_by_branch(c->txns, call, branch, in->flow);
 
 	if (x == NULL || x->exact != 0)
 		return false;
@@ -229,7 +243,7 @@ bool call_open_retransmission(struct front_core *c, struct front_in *in, uint64_
 
 void call_cancel(struct front_core *c, struct front_in *in, struct front_action *out)
 {
-	struct txn *x = txn_by_branch(c->txns, core_branch(c, in), in->flow);
+	struct txn *x = txn_by_branch(c->txns, call_key(c, &in->m), core_branch(c, in), in->flow);
 	char tag[TAG_CHARS];
 	struct sip_buf b;
 
@@ -253,7 +267,7 @@ void call_cancel(struct front_core *c, struct front_in *in, struct front_action 
 
 bool call_ack(struct front_core *c, struct front_in *in)
 {
-	struct txn *x = txn_by_branch(c->txns, core_branch(c, in), in->flow);
+	struct txn *x = txn_by_branch(c->txns, call_key(c, &in->m), core_branch(c, in), in->flow);
 
 	if (x == NULL || (x->state != TXN_COMPLETED && x->state != TXN_CONFIRMED))
 		return false;
@@ -262,20 +276,12 @@ bool call_ack(struct front_core *c, struct front_in *in)
 	return true;
 }
 
-/* What an INVITE's answer and the ACK of a 2xx, which is a transaction of its own, have in common. */
-static uint64_t ack_key(const struct front_core *c, const struct sip_msg *m)
-{
-	const struct span piece[] = {SPAN_LIT("ack"), m->call_id, m->from_tag, span_of(&m->cseq, sizeof(m->cseq))};
-
-	return core_hash(c, piece, 4);
-}
-
 void call_acknowledged(struct front_core *c, const struct front_in *in)
 {
-	struct txn *x = txn_by_branch(c->txns, ack_key(c, &in->m), in->flow);
+	struct txn *x = txn_accepted(c->txns, call_key(c, &in->m), in->flow);
 
-	if (x != NULL && x->state == TXN_ACCEPTED && x->tenant == in->tenant)
-		txn_shorten(c->txns, x, in->now_ms);
+	if (x != NULL && x->tenant == in->tenant)
+		txn_acknowledged(c->txns, x, in->now_ms);
 }
 
 /* The response as the caller gets it. */
@@ -285,7 +291,7 @@ static size_t pass_response(struct front_core *c, const struct front_in *in, con
 
 	sip_buf_init(&b, to, FRONT_OUT_MAX);
 	rewrite_response(&b, &in->m);
-	if (in->m.status >= 200 && in->m.status < 300 && x->exact != 0) {
+	if (in->m.status >= 200 && in->m.status < 300 && x->exact != 0 && x->text != 0) {
 		struct sip_buf whole = b;
 
 		auth_put_nextnonce(c, x->tenant, &x->flow, in->now_ms, in->unix_s, &b);
@@ -312,7 +318,7 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 		return;
 	}
 	if (x->state == TXN_ACCEPTED && success && x->answer_n > 0) {
-		send_kept(x, out); /* the agent repeats its 200 until the ACK arrives: the same bytes each time */
+		send_kept(c, x, out); /* the agent repeats its 200 until the ACK arrives: the same bytes each time */
 		core_done(c, out, FRONT_relayed_response);
 		return;
 	}
@@ -326,11 +332,9 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 		return;
 	}
 	out->to = x->flow;
-	txn_keep(x, span_of(out->net, out->net_n));
+	txn_keep(c->txns, x, span_of(out->net, out->net_n));
 	if (success && x->state == TXN_PROCEEDING) {
 		txn_enter(c->txns, x, TXN_ACCEPTED, in->now_ms);
-		/* Its branch would serve CANCEL and the ACK of a refusal, which do not come any more. */
-		txn_file(c->txns, x, ack_key(c, &in->m));
 	} else if (in->m.status >= 300) {
 		txn_enter(c->txns, x, TXN_COMPLETED, in->now_ms);
 		put_to_service(c, "ACK", x, &in->m, out);
@@ -341,7 +345,7 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 /* A final answer made of the kept one: the front's own 100, or what the agent said last. */
 static size_t time_out(const struct front_core *c, const struct txn *x, const char *status, char *to)
 {
-	struct span kept = span_of(x->answer, x->answer_n), piece[] = {span_of(&x->id, sizeof(x->id))};
+	struct span kept = txn_answer(c->txns, x), piece[] = {span_of(&x->id, sizeof(x->id))};
 	uint64_t h = core_hash(c, piece, 1);
 	char tag[TAG_CHARS];
 	struct sip_msg m;
@@ -387,7 +391,7 @@ bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action 
 			txn_again(c->txns, x, now_ms);
 			if (x->answer_n == 0)
 				continue;
-			send_kept(x, out);
+			send_kept(c, x, out);
 			core_done(c, out, FRONT_relayed_response);
 			return true;
 		}
@@ -408,7 +412,7 @@ bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action 
 		const char *status = now_ms < x->deadline_ms ? "503 Service Unavailable\r\nRetry-After: 1" : "408 Request Timeout";
 		if (x->state == TXN_PROCEEDING && (out->net_n = time_out(c, x, status, out->net)) > 0) {
 			out->to = x->flow;
-			txn_keep(x, span_of(out->net, out->net_n));
+			txn_keep(c->txns, x, span_of(out->net, out->net_n));
 			txn_enter(c->txns, x, TXN_COMPLETED, now_ms);
 			core_done(c, out, FRONT_timed_out);
 			return true;

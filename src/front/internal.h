@@ -77,8 +77,8 @@ void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri
 struct call_grant {
 	struct span user, service; /* user.p == NULL: the service asks for no proof */
 	unsigned hop;
-	uint64_t key; /* what a retransmission will have: the nonce's number, or core_branch */
-	uint64_t branch;
+	uint64_t key;               /* the nonce's number, or TXN_NO_KEY */
+	uint64_t call, branch;      /* call_key, core_branch */
 	const uint8_t *session_key; /* towards an agent */
 	bool auth_int;
 };
@@ -86,7 +86,9 @@ void call_begin(struct front_core *c, struct front_in *in, const struct call_gra
 /** A request that carries the used nonce `number`: true when it is the very one that used it; what is due has then been sent again. */
 bool call_retransmission(struct front_core *c, struct front_in *in, uint64_t number, struct front_action *out);
 /** The same for a service that asks for no proof: RFC 3261 17.2.3 tells by branch, sent-by and source. */
-bool call_open_retransmission(struct front_core *c, struct front_in *in, uint64_t branch, struct front_action *out);
+bool call_open_retransmission(struct front_core *c, struct front_in *in, uint64_t call, uint64_t branch, struct front_action *out);
+/** What finds a call when its CANCEL or ACK comes: to be compared with core_branch besides. */
+uint64_t call_key(const struct front_core *c, const struct sip_msg *m);
 void call_cancel(struct front_core *c, struct front_in *in, struct front_action *out);
 /** True: the ACK of a non-2xx, which ends here. */
 bool call_ack(struct front_core *c, struct front_in *in);

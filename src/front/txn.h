@@ -9,12 +9,14 @@
 #include "base/span.h"
 #include "front/flow.h"
 
+#define TXN_TEXT         2560 /* bytes kept of one call until its ACK: the URI, the last answer and, until the hop has answered, its request */
 #define TXN_ANSWER_MAX   1536 /* a longer answer is sent once and not kept */
-#define TXN_REQUEST_MAX  2048 /* a longer request is sent to an UDP hop once and not repeated */
+#define TXN_URI_MAX      255
 #define TXN_LIFE_MS      32000u
 #define TXN_CONFIRMED_MS 5000u /* T4: so long late copies may come after the ACK */
 #define TXN_RESENDS_MAX  7u
 #define TXN_RESEND_MS    100u
+#define TXN_NO_KEY       UINT64_MAX
 
 enum txn_state {
 	TXN_FREE,
@@ -24,25 +26,34 @@ enum txn_state {
 	TXN_CONFIRMED,  /* ACK seen */
 };
 
+/** Two cache lines. What look-ups and timers read of calls that are not meant stands in the first; the texts stand elsewhere. */
 struct txn {
-	enum txn_state state;
-	uint32_t index;
-	uint64_t id;     /* stands in our branch; never repeats within a boot */
-	uint64_t key;    /* of the request that made it: its nonce's number, or its branch */
-	uint64_t exact;  /* keyed hash of that request's bytes and source; 0: told by branch alone */
-	uint64_t branch; /* keyed hash of branch, sent-by and source; once accepted, of what the ACK will have */
+	uint64_t id;                  /* stands in our branch; never repeats within a boot */
+	uint64_t key;                 /* of the request that made it: its nonce's number, or TXN_NO_KEY */
+	uint64_t call;                /* keyed hash of what INVITE, CANCEL and every ACK of it have in common */
+	uint64_t due_ms;              /* next timer */
+	uint32_t next_key, next_call; /* chains */
+	uint32_t wheel_prev, wheel_next, turn;
+	uint16_t tenant;
+	uint16_t answer_n, request_n; /* request_n: 0 once the hop has answered */
+	uint16_t interval_ms;         /* COMPLETED: Timer G; PROCEEDING with a kept request: Timer A */
+	uint8_t state;                /* enum txn_state */
+	uint8_t hop, resends, uri_n;
+
+	uint64_t branch; /* keyed hash of branch, sent-by and source */
+	uint64_t exact;  /* keyed hash of the INVITE's bytes and source; 0: told by branch alone */
 	struct front_flow flow;
-	unsigned tenant, hop;
-	uint64_t due_ms;      /* next timer */
 	uint64_t deadline_ms; /* end of this state */
-	uint32_t interval_ms; /* COMPLETED: Timer G; PROCEEDING with a kept request: Timer A */
-	uint64_t resent_ms;
-	unsigned resends;
-	uint32_t next_key, next_branch; /* chains */
-	uint32_t wheel_prev, wheel_next, slot;
-	uint16_t uri_n, answer_n, request_n; /* request_n: 0 once the hop has answered */
-	char uri[256];
-	char answer[TXN_ANSWER_MAX];
+	uint32_t resent_ms;   /* its low bits */
+	uint32_t text;        /* 1 + index; 0: has been given back */
+};
+_Static_assert(sizeof(struct txn) == 128, "two cache lines");
+
+/** Of an INVITE that begins a call. */
+struct txn_of {
+	uint64_t key, call, branch, exact; /* as in struct txn */
+	const struct front_flow *flow;
+	struct span uri; /* of at most TXN_URI_MAX bytes */
 };
 
 struct txn_table;
@@ -53,24 +64,28 @@ void txn_table_free(struct txn_table *t);
 uint32_t txn_count(const struct txn_table *t);
 
 /** A new one in TXN_PROCEEDING, or NULL when all are in use. */
-struct txn *txn_begin(struct txn_table *t, uint64_t key, uint64_t branch, const struct front_flow *flow, uint64_t now_ms);
+struct txn *txn_begin(struct txn_table *t, const struct txn_of *of, uint64_t now_ms);
 void txn_end(struct txn_table *t, struct txn *x);
 
-/** NULL when there is none. by_key and by_branch also compare the flow. */
+/** NULL when there is none. All but by_id also compare the flow; by_key never finds TXN_NO_KEY. */
 struct txn *txn_by_key(struct txn_table *t, uint64_t key, const struct front_flow *flow);
-struct txn *txn_by_branch(struct txn_table *t, uint64_t branch, const struct front_flow *flow);
+struct txn *txn_by_branch(struct txn_table *t, uint64_t call, uint64_t branch, const struct front_flow *flow);
+/** One of that call that has been accepted. */
+struct txn *txn_accepted(struct txn_table *t, uint64_t call, const struct front_flow *flow);
 struct txn *txn_by_id(struct txn_table *t, uint64_t id);
 
 /** Moves to a later state and sets its timers. */
 void txn_enter(struct txn_table *t, struct txn *x, enum txn_state state, uint64_t now_ms);
-/** Files it under another `branch`. */
-void txn_file(struct txn_table *t, struct txn *x, uint64_t branch);
-/** Ends the state in TXN_CONFIRMED_MS, if it would not end sooner. */
-void txn_shorten(struct txn_table *t, struct txn *x, uint64_t now_ms);
-/** Keeps an answer; one that is too long clears what was kept. */
-void txn_keep(struct txn *x, struct span answer);
-/** Keeps the request towards an UDP hop, to be repeated (Timer A) until txn_answered; does nothing with one that is too long. */
+/** The ACK of a 2xx has passed: ends the state in TXN_CONFIRMED_MS, if it would not end sooner, and keeps no text any more, so that those
+ * in use are few and stay in the caches. */
+void txn_acknowledged(struct txn_table *t, struct txn *x, uint64_t now_ms);
+/** Keeps an answer instead of the last one and of the request; one that is too long clears what was kept. */
+void txn_keep(struct txn_table *t, struct txn *x, struct span answer);
+/** Keeps the request towards an UDP hop, to be repeated (Timer A) until txn_answered; does nothing when there is no room for it. */
 void txn_keep_request(struct txn_table *t, struct txn *x, struct span request, uint64_t now_ms);
+/** What is kept, until the next call for this one. */
+struct span txn_uri(const struct txn_table *t, const struct txn *x);
+struct span txn_answer(const struct txn_table *t, const struct txn *x);
 struct span txn_request(const struct txn_table *t, const struct txn *x);
 /** The hop has it: no more repetitions. */
 void txn_answered(struct txn_table *t, struct txn *x);
