@@ -125,6 +125,7 @@ static enum front_outcome choose(struct front_core *c, struct front_in *in, stru
 		}
 		if (o == FRONT_forwarded || o == FRONT_replay) {
 			*k = one;
+			in->proof = h;
 			return o;
 		}
 		if (o > best)

@@ -157,7 +157,7 @@ static size_t rewrite_invite(struct front_core *c, const struct front_in *in, co
 	put_our_via(c, &b, x);
 	sip_put_vias(&b, &in->m, in->src);
 	put_record_routes(c, &b, in, x, atomic_load_explicit(&t->agent, memory_order_acquire));
-	sip_printf(&b, "Max-Forwards: %d\r\n", in->m.max_forwards < 0 ? 69 : in->m.max_forwards - 1);
+	rewrite_max_forwards(&b, &in->m);
 	if (g->user.p != NULL) {
 		sip_put(&b, SPAN_LIT("P-Asserted-Identity: <sip:"));
 		sip_put(&b, g->user);
@@ -167,7 +167,7 @@ static size_t rewrite_invite(struct front_core *c, const struct front_in *in, co
 	}
 	if (x->hop == FRONT_HOP_AGENT)
 		put_for_agent(&b, in, g);
-	rewrite_headers(&b, &in->m, REWRITE_ROUTE_ALL | REWRITE_CREDENTIALS, span_str(t->domain));
+	rewrite_headers(&b, &in->m, REWRITE_ROUTE_ALL | REWRITE_CREDENTIALS, span_str(t->domain), in->proof);
 	rewrite_end(&b, &in->m);
 	return b.overflow ? 0 : b.len;
 }

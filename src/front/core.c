@@ -468,6 +468,7 @@ void front_core_message(struct front_core *c, struct span in, const struct front
 	f.unix_s = unix_s;
 	f.tenant = 0;
 	f.hop = FRONT_HOP_AGENT;
+	f.proof = NULL;
 	if (f.m.request)
 		request(c, &f, out);
 	else
@@ -506,6 +507,7 @@ void front_core_from_agent(struct front_core *c, unsigned tenant, struct span ms
 	f.unix_s = unix_s;
 	f.tenant = tenant;
 	f.hop = FRONT_HOP_AGENT;
+	f.proof = NULL;
 	if (f.m.request)
 		dialog_from_agent(c, &f, out);
 	else
@@ -529,6 +531,7 @@ void front_core_from_hop(struct front_core *c, unsigned hop, struct span msg, ui
 	f.unix_s = unix_s;
 	f.tenant = 0;
 	f.hop = hop;
+	f.proof = NULL;
 	if (!f.m.request)
 		response_from_service(c, &f, out);
 	else if (f.m.to_tag.p != NULL && dialog_is_plain(&f.m, &text))

@@ -95,9 +95,9 @@ static size_t pass_request(const struct front_core *c, const struct front_in *in
 	put_via(c, &b, w);
 	if (down)
 		sip_put_vias(&b, &in->m, in->src);
-	sip_printf(&b, "Max-Forwards: %d\r\n", in->m.max_forwards < 0 ? 69 : in->m.max_forwards - 1);
+	rewrite_max_forwards(&b, &in->m);
 	rewrite_headers(&b, &in->m, REWRITE_ROUTE_TOP | (down ? REWRITE_CREDENTIALS : REWRITE_VIA_KEEP),
-			span_str(c->sh->tenant[in->tenant].domain));
+			span_str(c->sh->tenant[in->tenant].domain), NULL);
 	rewrite_end(&b, &in->m);
 	return b.overflow ? 0 : b.len;
 }

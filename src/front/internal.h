@@ -45,7 +45,8 @@ struct front_in {
 	const struct front_flow *flow; /* NULL: from the service's side */
 	const struct wn_addr *src;     /* the flow's address, or the hop's */
 	uint64_t now_ms, unix_s;
-	unsigned tenant, hop; /* from the service's side: whose agent, or which plain next hop */
+	unsigned tenant, hop;        /* from the service's side: whose agent, or which plain next hop */
+	const struct sip_hdr *proof; /* the credentials of our realm that were chosen; NULL: none */
 	struct sip_msg m;
 };
 
@@ -124,11 +125,13 @@ enum {
 	REWRITE_CREDENTIALS = 16, /* no Proxy-Authorization of `domain` goes on */
 };
 /** Copies headers, but for Content-Length and Max-Forwards, which the caller writes, and for those that only a front may write. Folds
- * become spaces. */
-void rewrite_headers(struct sip_buf *b, const struct sip_msg *m, unsigned how, struct span domain);
+ * become spaces. proof: credentials that are known to be of `domain`, or NULL. */
+void rewrite_headers(struct sip_buf *b, const struct sip_msg *m, unsigned how, struct span domain, const struct sip_hdr *proof);
 /** A response's status line and headers, our own Via taken off the top. */
 void rewrite_response(struct sip_buf *b, const struct sip_msg *m);
 /** The user part of the topmost Route's URI; p == NULL: none. */
 struct span rewrite_route_user(const struct sip_msg *m);
+/** Max-Forwards, one less than it was; it was not 0. */
+void rewrite_max_forwards(struct sip_buf *b, const struct sip_msg *m);
 /** Content-Length, blank line, body. */
 void rewrite_end(struct sip_buf *b, const struct sip_msg *m);

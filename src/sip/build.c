@@ -40,7 +40,7 @@ static size_t digits(char out[static DIGITS_MAX], size_t v)
 	return n;
 }
 
-static void put_number(struct sip_buf *b, size_t v)
+void sip_put_number(struct sip_buf *b, size_t v)
 {
 	char text[DIGITS_MAX];
 	size_t n = digits(text, v);
@@ -113,7 +113,7 @@ static void put_top_via(struct sip_buf *b, const struct sip_via *v, const struct
 		/* What the sender claims about its own address is not passed back. */
 		if (one.name.n == 5 && sip_is_lower(one.name.p, "rport", 5)) {
 			PUT(b, ";rport=");
-			put_number(b, src->port);
+			sip_put_number(b, src->port);
 		} else if (one.name.n != 8 || !sip_is_lower(one.name.p, "received", 8)) {
 			put(b, p, (size_t)(sip_trim_lws(p, next) - p));
 		}
@@ -160,7 +160,7 @@ void sip_put_response(struct sip_buf *b, const struct sip_msg *req, unsigned sta
 		      const struct wn_addr *src)
 {
 	PUT(b, "SIP/2.0 ");
-	put_number(b, status);
+	sip_put_number(b, status);
 	PUT(b, " ");
 	sip_puts(b, reason);
 	PUT(b, "\r\n");
@@ -187,7 +187,7 @@ void sip_put_end(struct sip_buf *b, struct span type, struct span body)
 		PUT(b, "\r\n");
 	}
 	PUT(b, "Content-Length: ");
-	put_number(b, body.n);
+	sip_put_number(b, body.n);
 	PUT(b, "\r\n\r\n");
 	put(b, body.p, body.n);
 }

@@ -18,6 +18,8 @@ void sip_buf_init(struct sip_buf *b, char *p, size_t cap);
 void sip_put(struct sip_buf *b, struct span s);
 void sip_puts(struct sip_buf *b, const char *s);
 void sip_putc(struct sip_buf *b, char c);
+/** Decimal. */
+void sip_put_number(struct sip_buf *b, size_t v);
 __attribute__((format(printf, 2, 3))) void sip_printf(struct sip_buf *b, const char *fmt, ...);
 struct span sip_buf_span(const struct sip_buf *b);
 

@@ -318,6 +318,7 @@ SIP_INLINE enum sip_verdict header(struct sip_msg *m, const char *start, const c
 		q = folded(start, colon + 1, q, end, stream, vector, &why);
 		if (q == NULL)
 			return why;
+		m->folds = true;
 	}
 	*at = q + 2;
 
@@ -357,6 +358,7 @@ SIP_INLINE enum sip_verdict parse(struct span in, bool stream, struct sip_msg *m
 
 	memset(m->first, 0, sizeof(m->first));
 	m->nhdr = 0;
+	m->folds = false;
 	m->consumed = 0;
 	if (in.n == 0)
 		return stream ? SIP_INCOMPLETE : SIP_NOT_SIP;

@@ -129,6 +129,7 @@ struct sip_msg {
 	struct span reason;
 	struct sip_hdr hdr[SIP_HEADERS_MAX];
 	unsigned nhdr;
+	bool folds;              /* some header is folded: its value holds line ends */
 	uint8_t first[SIP_HDRS]; /* 1 + index of the first header of that id; 0 = absent */
 	struct sip_via via;      /* topmost value */
 	struct span call_id;
