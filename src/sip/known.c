@@ -52,6 +52,30 @@ static bool parse_call_id(struct span v, bool vector)
 	return true;
 }
 
+/* A list of name-addr and addr-spec. Where one URI stands alone, within <> or without what RFC 3261 20.10 wants within them, nothing is in
+ * doubt but the URI itself, which is its reader's business. */
+static bool contact_ok(struct span value, bool vector)
+{
+	const char *end = value.p + value.n, *p = sip_find_list(value.p, end, value.p, vector);
+	struct sip_nameaddr n;
+	struct span item;
+	bool any = false;
+
+	if (p == end || (p == value.p && *p == '<' && memchr(p, ',', value.n) == NULL))
+		return value.n != 0;
+	while (sip_list_next(&value, &item)) {
+		if (sip_take_nameaddr(item, &n, NULL, vector) != 0)
+			return false;
+		any = true;
+	}
+	return any;
+}
+
+static bool date_ok(struct span value)
+{
+	return value.n > 3 && span_caseeq(span_of(value.p + value.n - 3, 3), SPAN_LIT("GMT"));
+}
+
 static const struct sip_hdr *first(const struct sip_msg *m, enum sip_hdr_id id)
 {
 	return &m->hdr[m->first[id] - 1];
@@ -82,5 +106,14 @@ enum sip_verdict sip_known_headers(struct sip_msg *m, bool vector)
 			return SIP_BAD_MAX_FORWARDS;
 		m->max_forwards = (int)n;
 	}
+	/* A response is not refused for what its reader can do without. */
+	if (!m->request)
+		return SIP_OK;
+	for (const struct sip_hdr *h = sip_hdr_first(m, SIP_HDR_CONTACT); h != NULL; h = sip_hdr_next(m, h)) {
+		if (!contact_ok(h->value, vector))
+			return SIP_BAD_CONTACT;
+	}
+	if (m->first[SIP_HDR_DATE] != 0 && !date_ok(first(m, SIP_HDR_DATE)->value))
+		return SIP_BAD_DATE;
 	return SIP_OK;
 }

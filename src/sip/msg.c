@@ -51,6 +51,7 @@ static enum sip_hdr_id header_id(struct span name)
 	case 4:
 		IS("from", SIP_HDR_FROM);
 		IS("cseq", SIP_HDR_CSEQ);
+		IS("date", SIP_HDR_DATE);
 		break;
 	case 5:
 		IS("route", SIP_HDR_ROUTE);
@@ -448,10 +449,29 @@ const char *sip_verdict_name(enum sip_verdict v)
 		[SIP_BAD_MAX_FORWARDS] = "bad_max_forwards",
 		[SIP_BAD_CONTENT_LENGTH] = "bad_content_length",
 		[SIP_BAD_URI] = "bad_uri",
+		[SIP_BAD_CONTACT] = "bad_contact",
+		[SIP_BAD_DATE] = "bad_date",
 		[SIP_TOO_LARGE] = "too_large",
 	};
 
 	return (unsigned)v < SIP_VERDICTS ? names[v] : "unknown";
+}
+
+unsigned sip_verdict_status(enum sip_verdict v)
+{
+	switch (v) {
+	case SIP_OK:
+	case SIP_KEEPALIVE:
+	case SIP_INCOMPLETE:
+	case SIP_NOT_SIP:
+		return 0;
+	case SIP_BAD_VERSION:
+		return 505;
+	case SIP_TOO_LARGE:
+		return 513;
+	default:
+		return 400;
+	}
 }
 
 const char *sip_method_name(enum sip_method m)

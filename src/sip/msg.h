@@ -57,6 +57,7 @@ enum sip_hdr_id {
 	SIP_HDR_PROXY_REQUIRE,
 	SIP_HDR_SUPPORTED,
 	SIP_HDR_P_ASSERTED_IDENTITY,
+	SIP_HDR_DATE,
 	SIP_HDR_X_WALNUT, /* any header X-Walnut-* */
 	SIP_HDRS
 };
@@ -80,6 +81,8 @@ enum sip_verdict {
 	SIP_BAD_MAX_FORWARDS,
 	SIP_BAD_CONTENT_LENGTH, /* not a number, too large, more than a datagram holds, or absent on a stream */
 	SIP_BAD_URI,            /* Request-URI */
+	SIP_BAD_CONTACT,
+	SIP_BAD_DATE, /* not in GMT */
 	SIP_TOO_LARGE,
 	SIP_VERDICTS
 };
@@ -146,8 +149,8 @@ struct sip_msg {
  * input is one datagram. `m` points into `in`, which must outlive it. The verdict depends on nothing but the input.
  * Only SIP_OK fills `m`; SIP_KEEPALIVE fills m->consumed. After any other verdict but SIP_INCOMPLETE a stream has lost its framing: close
  * it. Strict where leniency would let two parsers differ: lines end in CRLF, no control characters outside quoted pairs, no second From,
- * To, Call-ID, CSeq, Max-Forwards, Content-Length, Content-Type, Expires or Session-Expires. Only the topmost Via value is checked.
- * Any thread.
+ * To, Call-ID, CSeq, Max-Forwards, Content-Length, Content-Type, Expires or Session-Expires. Only the topmost Via value is
+ * checked; of a request's Contact, that no URI needs <> which has none; of its Date, that it is in GMT. Any thread.
  */
 enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m);
 
@@ -155,6 +158,8 @@ enum sip_verdict sip_parse(struct span in, bool stream, struct sip_msg *m);
 enum sip_verdict sip_parse_scalar(struct span in, bool stream, struct sip_msg *m);
 
 const char *sip_verdict_name(enum sip_verdict v); /* "bad_via": as counters are named */
+/** The status that a peer who has authenticated gets for a request of this verdict: 400, 505 or 513; 0 where none can be given. */
+unsigned sip_verdict_status(enum sip_verdict v);
 const char *sip_method_name(enum sip_method m);
 
 /** First header of that id, or NULL; then the next after `prev`. */

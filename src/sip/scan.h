@@ -62,6 +62,15 @@ SIP_INLINE unsigned sip_mask_word_end(__m128i v)
 	return (unsigned)_mm_movemask_epi8(in) ^ 0xffff;
 }
 
+/* '<', '"', ',' and '?'. */
+SIP_INLINE unsigned sip_mask_list(__m128i v)
+{
+	__m128i a = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('<')), _mm_cmpeq_epi8(v, _mm_set1_epi8('"')));
+	__m128i b = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(',')), _mm_cmpeq_epi8(v, _mm_set1_epi8('?')));
+
+	return (unsigned)_mm_movemask_epi8(_mm_or_si128(a, b));
+}
+
 SIP_INLINE __m128i sip_load16(const char *p)
 {
 	return _mm_loadu_si128((const __m128i *)(const void *)p);
@@ -124,6 +133,19 @@ SIP_INLINE const char *sip_find_word_end(const char *p, const char *end, const c
 #endif
 	(void)base, (void)vector;
 	while (p < end && (((*p | 0x20) >= 'a' && (*p | 0x20) <= 'z') || (*p >= '0' && *p <= '9') || *p == '-' || *p == '.' || *p == '_'))
+		p++;
+	return p;
+}
+
+/** What shows that a value is more than one URI without <>: '<', '"', ',' and '?'. */
+SIP_INLINE const char *sip_find_list(const char *p, const char *end, const char *base, bool vector)
+{
+#ifdef __SSE2__
+	if (vector)
+		SIP_FIND_16(sip_mask_list, p, end, base);
+#endif
+	(void)base, (void)vector;
+	while (p < end && *p != '<' && *p != '"' && *p != ',' && *p != '?')
 		p++;
 	return p;
 }

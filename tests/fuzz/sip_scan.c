@@ -4,7 +4,7 @@
 #include "fuzz.h"
 #include "sip/scan.h"
 
-#define FINDERS 4
+#define FINDERS 5
 
 static const char *find(unsigned which, const char *p, const char *end, const char *base, bool vector)
 {
@@ -15,6 +15,8 @@ static const char *find(unsigned which, const char *p, const char *end, const ch
 		return sip_find_uri_stop(p, end, base, vector);
 	case 2:
 		return sip_find_word_end(p, end, base, vector);
+	case 3:
+		return sip_find_list(p, end, base, vector);
 	default:
 		return sip_find_quote(p, end, base, vector);
 	}

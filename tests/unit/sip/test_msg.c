@@ -143,6 +143,19 @@ static void verdicts(void **state)
 		CASE(SIP_BAD_MAX_FORWARDS, LINE BASE "Max-Forwards: 256\r\n\r\n"),
 		CASE(SIP_BAD_MAX_FORWARDS, LINE BASE "Max-Forwards: -1\r\n\r\n"),
 		CASE(SIP_BAD_MAX_FORWARDS, LINE BASE "Max-Forwards:\r\n\r\n"),
+		CASE(SIP_BAD_CONTACT, LINE BASE "Contact: sip:a@b?c=d\r\n\r\n"),
+		CASE(SIP_BAD_CONTACT, LINE BASE "m: <sip:a@b>, sip:a@b?c=d\r\n\r\n"),
+		CASE(SIP_BAD_CONTACT, LINE BASE "Contact: <sip:a@b>\r\nm: \"x\" sip:a@b\r\n\r\n"),
+		CASE(SIP_BAD_CONTACT, LINE BASE "Contact: \"x <sip:a@b>\r\n\r\n"),
+		CASE(SIP_BAD_CONTACT, LINE BASE "Contact: ,\r\n\r\n"),
+		CASE(SIP_BAD_CONTACT, LINE BASE "Contact:\r\n\r\n"),
+		CASE(SIP_OK, LINE BASE "Contact: *\r\n\r\n"),
+		CASE(SIP_OK, LINE BASE "Contact: \"a,b?\" <sip:a@b?c=d>;q=1, sip:e@f;expires=3\r\n\r\n"),
+		CASE(SIP_OK, LINE BASE "Contact: <sip:a@b?c=d>\r\n\r\n"),
+		CASE(SIP_OK, "SIP/2.0 200 OK\r\n" BASE "Contact: sip:a@b?c=d\r\nDate: Fri, 01 Jan 2010 16:00:00 EST\r\n\r\n"),
+		CASE(SIP_BAD_DATE, LINE BASE "Date: Fri, 01 Jan 2010 16:00:00 EST\r\n\r\n"),
+		CASE(SIP_BAD_DATE, LINE BASE "Date: GMT\r\n\r\n"),
+		CASE(SIP_OK, LINE BASE "date: Fri, 01 Jan 2010 16:00:00 GMT\r\n\r\n"),
 		CASE(SIP_BAD_CONTENT_LENGTH, LINE BASE "Content-Length: 3\r\n\r\nab"),
 		CASE(SIP_BAD_CONTENT_LENGTH, LINE BASE "Content-Length: +2\r\n\r\nab"),
 		CASE(SIP_BAD_CONTENT_LENGTH, LINE BASE "Content-Length: 18446744073709551618\r\n\r\nab"),
@@ -225,6 +238,7 @@ static void header_names(void **state)
 		[SIP_HDR_PROXY_REQUIRE] = "Proxy-Require",
 		[SIP_HDR_SUPPORTED] = "Supported",
 		[SIP_HDR_P_ASSERTED_IDENTITY] = "P-Asserted-Identity",
+		[SIP_HDR_DATE] = "Date",
 		[SIP_HDR_X_WALNUT] = "X-Walnut-",
 	};
 	static const char compact[] = "cmkx";
@@ -250,7 +264,7 @@ static void header_names(void **state)
 					else if (style == 2 && name[i] >= 'A' && name[i] <= 'Z')
 						name[i] = (char)(name[i] + 32);
 				}
-				len = snprintf(text, sizeof(text), LINE BASE "%s: x\r\n\r\n", name);
+				len = snprintf(text, sizeof(text), LINE BASE "%s: x GMT\r\n\r\n", name);
 				assert_int_equal(parse_n(text, (size_t)len, false, &m), SIP_OK);
 				assert_int_equal(sip_hdr_first(&m, id == SIP_HDR_OTHER ? SIP_HDR_X_WALNUT : (enum sip_hdr_id)id) != NULL,
 						 change == n);
