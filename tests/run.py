@@ -3,7 +3,8 @@
 """Runs every test that speaks TAP and adds up what they say.
 
 Unit tests are those that meson declares in the build folder given with --unit; network tests are tests/net/*.py, run against the
-programs in the build folder given with --net; --fuzz SECONDS runs each fuzz target for so long. A test that dies, stalls or does not keep its plan has failed. The last line is
+programs in the build folder given with --net; --fuzz SECONDS runs each fuzz target for so long at most, and all of them for about a
+minute. A test that dies, stalls or does not keep its plan has failed. The last line is
 "N passed, N failed, N skipped" over everything; the exit status is 0 only when nothing failed and something passed.
 """
 import argparse
@@ -18,6 +19,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULT = re.compile(r"^(not )?ok\b\s*(\d+)?\s*-?\s*(.*)$")
 NAMESPACE = re.compile(r"^t-[a-z]+-(\d+)-[a-z]+$")  # as tests/net names them: the number is the owner's
+FUZZ_TOTAL = 60  # seconds, over all targets
 PLAN = re.compile(r"^1\.\.(\d+)(?:\s*#\s*skip\S*\s*(.*))?", re.I)
 
 
@@ -127,18 +129,25 @@ def net_tests(build, tally, only):
         run(label, ["/usr/bin/python3", os.path.join(folder, name)], ROOT, env, 240, tally)
 
 
+def fuzz_targets(seconds, tally):
+    script = ["sh", os.path.join(ROOT, "tests", "fuzz", "run.sh")]
+    targets = subprocess.check_output(script + ["--list"], text=True).split()
+    each = max(1, min(seconds, FUZZ_TOTAL // len(targets)))
+    run("fuzz/all", script + [str(each)], ROOT, dict(os.environ), 600, tally)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--unit", metavar="BUILD", help="build folder whose meson tests to run")
     p.add_argument("--net", metavar="BUILD", help="build folder whose programs the network tests use")
-    p.add_argument("--fuzz", metavar="SECONDS", help="how long each fuzz target runs")
+    p.add_argument("--fuzz", metavar="SECONDS", type=int, help="how long each fuzz target runs at most")
     p.add_argument("only", nargs="*", help="run only tests whose label holds one of these")
     a = p.parse_args()
     began, tally = time.monotonic(), Tally()
     if a.unit:
         unit_tests(os.path.join(ROOT, a.unit), tally, a.only)
     if a.fuzz and (not a.only or any(o in "fuzz/all" for o in a.only)):
-        run("fuzz/all", ["sh", os.path.join(ROOT, "tests", "fuzz", "run.sh"), a.fuzz], ROOT, dict(os.environ), 600, tally)
+        fuzz_targets(a.fuzz, tally)
     if a.net:
         net_tests(os.path.join(ROOT, a.net), tally, a.only)
     for line in tally.skips:

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* digest_parse: what it accepts can be answered and verified, and only the right answer is taken. */
+/* digest_parse: what it accepts reads the same when written again, can be answered and verified, and only the right answer is taken. */
 #include "sip/digest.h"
 #include "fuzz.h"
+#include "sip/build.h"
 
 static void check(const struct digest_params *p, struct span in)
 {
@@ -13,6 +14,53 @@ static void check(const struct digest_params *p, struct span in)
 	CHECK(p->nc_text.p == NULL || p->nc_text.n == 8);
 	CHECK(p->qop == DIGEST_QOP_NONE || p->qop_text.p != NULL);
 	CHECK(p->alg < DIGEST_ALGS);
+}
+
+static void put(struct sip_buf *b, const char *name, struct span value)
+{
+	if (value.p == NULL)
+		return;
+	sip_puts(b, b->len > 8 ? " ,\r\n\t" : "");
+	sip_puts(b, name);
+	sip_puts(b, " = ");
+	/* A backslash outside quotes is one; within them it would be half of something. */
+	if (value.n != 0 && memchr(value.p, '\\', value.n) != NULL && value.p[-1] != '"') {
+		sip_put(b, value);
+		return;
+	}
+	sip_putc(b, '"');
+	sip_put(b, value);
+	sip_putc(b, '"');
+}
+
+/* Written once more, with quotes, it reads the same. */
+static void again(const struct digest_params *p)
+{
+	static char text[16384];
+	struct digest_params q;
+	struct sip_buf b;
+
+	sip_buf_init(&b, text, sizeof(text));
+	sip_puts(&b, "diGest\t");
+	put(&b, "Response", p->response);
+	put(&b, "opaque", p->opaque);
+	put(&b, "nextnonce", p->nextnonce);
+	put(&b, "CNONCE", p->cnonce);
+	put(&b, "qop", p->qop_text);
+	put(&b, "nc", p->nc_text);
+	put(&b, "uri", p->uri);
+	put(&b, "stale", p->stale ? SPAN_LIT("TRUE") : SPAN_LIT("false"));
+	put(&b, "algorithm", !p->alg_known ? SPAN_LIT("other") : p->alg == DIGEST_MD5 ? SPAN_LIT("md5") : SPAN_LIT("sha-256"));
+	put(&b, "nonce", p->nonce);
+	put(&b, "realm", p->realm);
+	put(&b, "username", p->username);
+	if (b.overflow)
+		return;
+	CHECK(digest_parse(sip_buf_span(&b), &q) == 0);
+	CHECK(span_eq(p->username, q.username) && span_eq(p->realm, q.realm) && span_eq(p->nonce, q.nonce) && span_eq(p->uri, q.uri));
+	CHECK(span_eq(p->response, q.response) && span_eq(p->cnonce, q.cnonce) && span_eq(p->opaque, q.opaque));
+	CHECK(span_eq(p->nextnonce, q.nextnonce) && span_eq(p->nc_text, q.nc_text) && span_eq(p->qop_text, q.qop_text));
+	CHECK(p->alg == q.alg && p->alg_known == q.alg_known && p->qop == q.qop && p->stale == q.stale);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -30,6 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (digest_parse(in, &p) != 0)
 		return 0;
 	check(&p, in);
+	again(&p);
 	CHECK(digest_ha1(ctx, p.alg, p.username, p.realm, SPAN_LIT("a secret nobody guesses"), ha1) == 0);
 	CHECK(!digest_verify(ctx, &p, ha1, SPAN_LIT("INVITE"), in));
 	if (digest_response(ctx, &p, ha1, SPAN_LIT("INVITE"), in, answer) != 0)

@@ -2,20 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 # run.sh SECONDS [TARGET...]: builds the fuzz targets and runs each for so long, from its seeds in corpus/. One TAP line a target; exit status 1
 # when one of them stopped. The input that stopped it is kept as build-fuzz/TARGET-crash-…, the run's log as build-fuzz/TARGET.log.
+# run.sh --list: the names of the targets.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
 build=$root/build-fuzz
+targets="sip_datagram sip_stream sip_quick sip_scan sip_syntax sip_response digest sdp ticket update users socks enrol gate_record gate"
 seconds=${1:-}
 case "$seconds" in
+--list)
+	echo "$targets"
+	exit 0
+	;;
 '' | *[!0-9]*)
 	echo "usage: $0 SECONDS [TARGET...]" >&2
 	exit 2
 	;;
 esac
 shift
-[ $# -gt 0 ] || set -- sip_datagram sip_stream sip_quick sip_scan digest sdp ticket update users socks enrol gate_record gate
+# shellcheck disable=SC2086 # a word each
+[ $# -gt 0 ] || set -- $targets
 
 if [ ! -f "$build/build.ninja" ]; then
 	CC=clang meson setup "$build" "$root" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
