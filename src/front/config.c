@@ -14,6 +14,7 @@
 
 #define CALLS_PER_TENANT_MAX 4000000u
 #define RATE_MAX             1000000u
+#define STRANGERS_MAX        65536u /* front/strangers.h */
 
 /* The file as libcyaml hands it over; optional numbers are pointers, so that an explicit 0 is seen. */
 struct file_service {
@@ -34,7 +35,7 @@ struct file_root {
 	char *listen, *agents, *keys, *socket, *user, *tls_certificate, *tls_key, *state, *metrics;
 	char **also_listen;
 	uint32_t also_listen_count;
-	uint32_t *threads, *nonce_lifetime_s, *nonce_ring_bits, *feed_max_age_s;
+	uint32_t *threads, *strangers_max, *strangers_per_s, *nonce_lifetime_s, *nonce_ring_bits, *feed_max_age_s;
 	struct file_tenant *tenants;
 	uint32_t tenants_count;
 };
@@ -80,6 +81,8 @@ static const cyaml_schema_field_t root_fields[] = {
 	CYAML_FIELD_STRING_PTR("socket", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, socket, 1, 255),
 	CYAML_FIELD_STRING_PTR("user", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, user, 1, 255),
 	CYAML_FIELD_UINT_PTR("threads", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, threads),
+	CYAML_FIELD_UINT_PTR("strangers_max", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, strangers_max),
+	CYAML_FIELD_UINT_PTR("strangers_per_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, strangers_per_s),
 	CYAML_FIELD_UINT_PTR("nonce_lifetime_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, nonce_lifetime_s),
 	CYAML_FIELD_UINT_PTR("nonce_ring_bits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, nonce_ring_bits),
 	CYAML_FIELD_UINT_PTR("feed_max_age_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, feed_max_age_s),
@@ -368,6 +371,10 @@ int front_config_load(const char *file, struct front_config *out)
 		r = set_text(&at, "user", f->user, "nobody", c.user, sizeof(c.user));
 	if (r == 0)
 		r = set_number(&at, "threads", f->threads, online_cpus(), 1, FRONT_WORKERS_MAX, &c.threads);
+	if (r == 0)
+		r = set_number(&at, "strangers_max", f->strangers_max, FRONT_STRANGERS, 16, STRANGERS_MAX, &c.strangers_max);
+	if (r == 0)
+		r = set_number(&at, "strangers_per_s", f->strangers_per_s, 0, 0, RATE_MAX, &c.strangers_per_s);
 	if (r == 0)
 		r = set_number(&at, "nonce_lifetime_s", f->nonce_lifetime_s, 30, 5, 3600, &c.nonce_lifetime_s);
 	if (r == 0)

@@ -11,7 +11,8 @@
 #include "peer/peer.h"
 #include "userdb/update.h"
 
-#define FRONT_PATH_MAX 108
+#define FRONT_PATH_MAX  108
+#define FRONT_STRANGERS 1024u /* that may wait, by default */
 
 /** "udp:192.0.2.7:5060" */
 struct front_address {
@@ -43,6 +44,7 @@ struct front_config {
 	char socket[FRONT_PATH_MAX];
 	char user[33];
 	uint32_t threads;
+	uint32_t strangers_max, strangers_per_s; /* of each worker; of all. 0: no limit */
 	uint32_t nonce_lifetime_s, nonce_ring_bits, feed_max_age_s;
 	unsigned ntenants;
 	struct front_tenant_config *tenant; /* allocated */

@@ -13,6 +13,7 @@
 #define VIEW_MS   200u /* how old a worker's view of a tenant may be */
 #define BUDGETS   65536u
 #define CALLS_MAX (1u << 22)
+#define FAILURES  16384u /* addresses and tokens that failed lately */
 
 const char *front_outcome_name(enum front_outcome o)
 {
@@ -193,93 +194,6 @@ static bool begins(struct span s, struct span with)
 	return s.n >= with.n && memcmp(s.p, with.p, with.n) == 0;
 }
 
-/* Whose host a start line names, found without parsing; NULL: nobody's. */
-static const struct front_tenant *tenant_of_line(const struct front_core *c, struct span in)
-{
-	const char *sip = memmem(in.p, in.n < 16 ? in.n : 16, " sip:", 5), *end, *host, *p;
-
-	if (sip == NULL)
-		return NULL;
-	host = sip + 5;
-	end = memchr(host, ' ', (size_t)(in.p + in.n - host));
-	if (end == NULL)
-		return NULL;
-	p = memchr(host, '@', (size_t)(end - host));
-	if (p != NULL)
-		host = p + 1;
-	for (p = host; p < end && *p != ';' && *p != ':'; p++)
-		;
-	for (unsigned i = 0; i < c->sh->ntenants; i++)
-		if (span_caseeq(span_of(host, (size_t)(p - host)), span_str(c->sh->tenant[i].domain)))
-			return &c->sh->tenant[i];
-	return NULL;
-}
-
-/* The token of a Route header, found without parsing: true when it opens. */
-static bool token_first_class(const struct front_core *c, struct span in, const struct wn_addr *src, uint64_t unix_s)
-{
-	const char *p = memmem(in.p, in.n, "\nRoute:", 7), *sip;
-	const struct front_tenant *t;
-	const struct front_agent *a;
-	struct route_token token;
-	struct span text;
-
-	if (p == NULL)
-		return false;
-	sip = memmem(p, (size_t)(in.p + in.n - p) < 32 ? (size_t)(in.p + in.n - p) : 32, "sip:", 4);
-	if (sip == NULL || (size_t)(in.p + in.n - sip) < 4 + 1 + ROUTE_TOKEN_CHARS + 1)
-		return false;
-	text = span_of(sip + 4, ROUTE_TOKEN_CHARS);
-	if (text.p[0] == PLAIN_MARK && text.p[1 + ROUTE_TOKEN_CHARS] == '@')
-		return route_token_open(span_of(text.p + 1, ROUTE_TOKEN_CHARS), c->sh->hop_key, (uint32_t)unix_s, &token) == 0;
-	if (text.p[ROUTE_TOKEN_CHARS] != '@')
-		return false;
-	t = tenant_of_line(c, in);
-	a = t != NULL ? atomic_load_explicit(&t->agent, memory_order_acquire) : NULL;
-	return a != NULL && route_token_open(text, a->route_key, (uint32_t)unix_s, &token) == 0 && wn_ip_eq(&token.client, src);
-}
-
-/* The value of name="…" on a line; p == NULL: none. */
-static struct span quoted(const char *line, const char *end, const char *name, size_t name_n)
-{
-	const char *p = line, *close;
-
-	while ((p = memmem(p, (size_t)(end - p), name, name_n)) != NULL) {
-		bool whole = p == line || p[-1] == ' ' || p[-1] == ',' || p[-1] == '\t';
-
-		p += name_n;
-		if (!whole)
-			continue;
-		close = memchr(p, '"', (size_t)(end - p));
-		return close != NULL ? span_of(p, (size_t)(close - p)) : span_of(NULL, 0);
-	}
-	return span_of(NULL, 0);
-}
-
-bool front_core_first_class(const struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s)
-{
-	const struct wn_addr *src = &from->addr;
-	const char *p, *end;
-	struct span nonce, realm;
-	uint64_t number;
-
-	if (in.n < FRONT_DATAGRAM_MIN || in.n > FRONT_DATAGRAM_MAX)
-		return false;
-	if (!begins(in, SPAN_LIT("INVITE ")))
-		return (in.p[0] == 'A' || in.p[0] == 'B' || in.p[0] == 'U') && token_first_class(c, in, src, unix_s);
-	p = memmem(in.p, in.n, "\nProxy-Authorization:", 21);
-	if (p == NULL)
-		return token_first_class(c, in, src, unix_s);
-	p += 21;
-	end = memchr(p, '\n', (size_t)(in.p + in.n - p));
-	if (end == NULL)
-		return false;
-	nonce = quoted(p, end, "nonce=\"", 7);
-	realm = quoted(p, end, "realm=\"", 7);
-	return nonce.n == NONCE_CHARS && realm.p != NULL &&
-	       nonce_check(c->sh->nonces, nonce, src, realm, front_flow_scope(from->id), now_ms, &number) == NONCE_OK;
-}
-
 static void request(struct front_core *c, struct front_in *in, struct front_action *out)
 {
 	struct sip_uri uri;
@@ -416,6 +330,8 @@ int front_core_new(struct front_shared *shared, unsigned worker, uint32_t calls,
 	c->view = calloc(shared->ntenants, sizeof(*c->view));
 	r = c->view == NULL ? -ENOMEM : digest_ctx_new(&c->digest);
 	if (r == 0)
+		r = failures_new(FAILURES, &c->failures);
+	if (r == 0)
 		r = txn_table_new((uint32_t)all, randombytes_random(), &c->txns);
 	if (r != 0)
 		front_core_free(c);
@@ -429,16 +345,30 @@ void front_core_free(struct front_core *c)
 	if (c == NULL)
 		return;
 	txn_table_free(c->txns);
+	failures_free(c->failures);
 	digest_ctx_free(c->digest);
 	free(c->view);
 	free(c);
 }
 
-static void clear(struct front_action *out)
+void core_clear(struct front_action *out)
 {
 	out->net_n = out->agent_n = 0;
 	out->hop = FRONT_HOP_AGENT;
 	out->trusted = false;
+}
+
+bool core_worth_parsing(struct front_core *c, struct span in, struct front_action *out)
+{
+	if (in.n < FRONT_DATAGRAM_MIN || in.n > FRONT_DATAGRAM_MAX) {
+		core_done(c, out, in.n <= 4 && only_line_ends(in) ? FRONT_keepalive : FRONT_size);
+		return false;
+	}
+	if (in.p[0] < 'A' || in.p[0] > 'Z') {
+		core_done(c, out, FRONT_first_bytes);
+		return false;
+	}
+	return true;
 }
 
 void front_core_message(struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s,
@@ -447,15 +377,9 @@ void front_core_message(struct front_core *c, struct span in, const struct front
 	struct front_in f;
 	enum sip_verdict v;
 
-	clear(out);
-	if (in.n < FRONT_DATAGRAM_MIN || in.n > FRONT_DATAGRAM_MAX) {
-		core_done(c, out, in.n <= 4 && only_line_ends(in) ? FRONT_keepalive : FRONT_size);
+	core_clear(out);
+	if (!core_worth_parsing(c, in, out))
 		return;
-	}
-	if (in.p[0] < 'A' || in.p[0] > 'Z') {
-		core_done(c, out, FRONT_first_bytes);
-		return;
-	}
 	v = sip_parse(in, front_flow_is_stream(from->id), &f.m);
 	if (v != SIP_OK) {
 		core_done(c, out, verdict_outcome(v));
@@ -495,7 +419,7 @@ void front_core_from_agent(struct front_core *c, unsigned tenant, struct span ms
 {
 	struct front_in f;
 
-	clear(out);
+	core_clear(out);
 	if (msg.n > FRONT_DATAGRAM_MAX || sip_parse(msg, true, &f.m) != SIP_OK) {
 		core_done(c, out, FRONT_response_dropped);
 		return;
@@ -519,7 +443,7 @@ void front_core_from_hop(struct front_core *c, unsigned hop, struct span msg, ui
 	struct front_in f;
 	struct span text;
 
-	clear(out);
+	core_clear(out);
 	if (msg.n > FRONT_DATAGRAM_MAX || sip_parse(msg, c->sh->hop[hop].transport != FRONT_UDP, &f.m) != SIP_OK) {
 		core_done(c, out, FRONT_response_dropped);
 		return;

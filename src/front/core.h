@@ -29,7 +29,7 @@
 /** X(name): in the order of the checks, cheapest first. */
 /* clang-format off */
 #define FRONT_OUTCOMES(X) \
-	X(size) X(first_bytes) X(keepalive) X(start_line) X(malformed) X(response) X(unknown_tenant) X(method) \
+	X(size) X(first_bytes) X(keepalive) X(stranger_budget) X(start_line) X(malformed) X(response) X(unknown_tenant) X(method) \
 	X(in_dialog_no_token) X(in_dialog_bad_token) X(in_dialog_budget) X(ack_absorbed) X(cancel_ignored) \
 	X(challenged) X(challenge_too_large) \
 	X(credentials_malformed) X(realm) X(algorithm) X(nonce_malformed) X(nonce_foreign) X(nonce_expired) X(nonce_exhausted) \
@@ -130,8 +130,26 @@ void front_core_free(struct front_core *c);
 void front_core_message(struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s,
 			struct front_action *out);
 
-/** A cheap look, changing nothing: whether `in` carries a nonce or a route token that verifies, so that it is served first. */
-bool front_core_first_class(const struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s);
+/** What a first look says of a datagram. */
+enum front_class {
+	FRONT_CLASS_DONE,     /* decided and counted: it is refused without an answer, or was there already and its answer is in `out` */
+	FRONT_CLASS_FIRST,    /* carries a nonce or a route token that verifies: to be served at once */
+	FRONT_CLASS_STRANGER, /* when there is time */
+};
+struct front_look {
+	enum front_class class;
+	unsigned share; /* whose stranger: the tenant's number; ntenants: nobody's */
+	uint64_t held;  /* what a failure is held against: a hash of the address or the token; 0: nothing */
+};
+/** A cheap look, before front_core_message and not instead of it: in what order datagrams are to be served. What it refuses,
+ * front_core_message would not have answered either. An address, or a token, that has failed too often of late is a stranger's. out as for
+ * front_core_message; only FRONT_CLASS_DONE counts. */
+enum front_class front_core_look(struct front_core *c, struct span in, const struct front_flow *from, uint64_t now_ms, uint64_t unix_s,
+				 struct front_look *look, struct front_action *out);
+/** After front_core_message has served what was first class: holds it against its sender when that was not deserved. */
+void front_core_looked(struct front_core *c, const struct front_look *look, const struct front_action *out, uint64_t now_ms);
+/** Counts a stranger for whom there was no room. */
+void front_core_no_room(struct front_core *c);
 
 /** One message from a plain next hop, over the worker's trunk to it. */
 void front_core_from_hop(struct front_core *c, unsigned hop, struct span msg, uint64_t now_ms, uint64_t unix_s, struct front_action *out);

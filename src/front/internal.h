@@ -4,6 +4,7 @@
 
 #include "front/budgets.h"
 #include "front/core.h"
+#include "front/failures.h"
 #include "front/txn.h"
 #include "sip/build.h"
 
@@ -34,6 +35,7 @@ struct front_core {
 	struct digest_ctx *digest;
 	struct nonce_issuer issuer;
 	struct txn_table *txns;
+	struct failures *failures;
 	struct tenant_view *view;
 	struct trunk trunk[FRONT_HOPS_MAX + 1];
 	_Atomic uint64_t count[FRONT_OUTCOME_COUNT];
@@ -51,6 +53,9 @@ struct front_in {
 };
 
 /* core.c */
+void core_clear(struct front_action *out);
+/** What size and first bytes say. False: decided. */
+bool core_worth_parsing(struct front_core *c, struct span in, struct front_action *out);
 void core_done(struct front_core *c, struct front_action *out, enum front_outcome o);
 struct tenant_view *core_view(struct front_core *c, unsigned tenant, uint64_t now_ms, uint64_t unix_s);
 /** Which tenant an URI's host names. False: none of ours, or not a sip URI. */

@@ -16,9 +16,12 @@
 struct udp {
 	int fd;
 	bool connected;
+	struct mmsghdr in[FRONT_BATCH]; /* of which a receive changes little */
+	struct iovec in_iov[FRONT_BATCH];
+	struct sockaddr_storage name[FRONT_BATCH];
 	struct mmsghdr msg[FRONT_BATCH];
 	struct iovec iov[FRONT_BATCH];
-	struct sockaddr_storage name[FRONT_BATCH];
+	struct sockaddr_storage to[FRONT_BATCH];
 };
 
 /* The forced variant goes beyond the system's limit and needs CAP_NET_ADMIN. */
@@ -58,6 +61,10 @@ static int udp_open(const struct wn_addr *addr, const struct wn_addr *peer, void
 	if (u == NULL)
 		return -ENOMEM;
 	u->connected = peer != NULL;
+	for (unsigned i = 0; i < FRONT_BATCH; i++) {
+		u->in_iov[i].iov_len = FRONT_DATAGRAM_MAX + 1;
+		u->in[i].msg_hdr = (struct msghdr){.msg_name = &u->name[i], .msg_iov = &u->in_iov[i], .msg_iovlen = 1};
+	}
 	u->fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (u->fd < 0) {
 		r = -errno;
@@ -100,15 +107,14 @@ static int udp_recv(void *io, struct front_packet *p, unsigned n)
 	int got;
 
 	for (unsigned i = 0; i < n; i++) {
-		u->iov[i] = (struct iovec){p[i].data, FRONT_DATAGRAM_MAX + 1};
-		u->msg[i].msg_hdr =
-			(struct msghdr){.msg_name = &u->name[i], .msg_namelen = sizeof(u->name[i]), .msg_iov = &u->iov[i], .msg_iovlen = 1};
+		u->in_iov[i].iov_base = p[i].data;
+		u->in[i].msg_hdr.msg_namelen = sizeof(u->name[i]);
 	}
-	got = recvmmsg(u->fd, u->msg, n, MSG_DONTWAIT, NULL);
+	got = recvmmsg(u->fd, u->in, n, MSG_DONTWAIT, NULL);
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR || errno == ECONNREFUSED ? 0 : -errno;
 	for (int i = 0; i < got; i++) {
-		p[i].n = u->msg[i].msg_len;
+		p[i].n = u->in[i].msg_len;
 		wn_addr_from_sockaddr(&p[i].addr, &u->name[i]);
 	}
 	return got;
@@ -123,8 +129,8 @@ static unsigned udp_send(void *io, const struct front_packet *p, unsigned n)
 		u->iov[i] = (struct iovec){p[i].data, p[i].n};
 		u->msg[i].msg_hdr = (struct msghdr){.msg_iov = &u->iov[i], .msg_iovlen = 1};
 		if (!u->connected) {
-			u->msg[i].msg_hdr.msg_namelen = wn_addr_to_sockaddr(&p[i].addr, &u->name[i]);
-			u->msg[i].msg_hdr.msg_name = &u->name[i];
+			u->msg[i].msg_hdr.msg_namelen = wn_addr_to_sockaddr(&p[i].addr, &u->to[i]);
+			u->msg[i].msg_hdr.msg_name = &u->to[i];
 		}
 	}
 	while (sent < n) {

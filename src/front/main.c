@@ -172,6 +172,9 @@ static int open_all(struct front *f)
 	for (unsigned i = 0; r == 0 && i < f->config.threads; i++) {
 		struct front_worker_options wopt = {&f->shared, &front_io_udp, i, front_relay_notify, f->relay};
 
+		wopt.strangers_max = f->config.strangers_max;
+		wopt.strangers_per_s = (f->config.strangers_per_s + f->config.threads - 1) / f->config.threads;
+
 		r = front_worker_new(&wopt, &f->worker[i]);
 		if (r == 0)
 			f->nworkers++;

@@ -27,7 +27,7 @@ struct txn_table {
 	uint32_t capacity;             /* of both */
 	uint32_t used, texts_used;     /* how many were ever touched */
 	uint32_t free_head, text_free; /* last freed first */
-	uint32_t count;
+	uint32_t count, completed;
 	uint64_t generation;
 	uint32_t mask;
 	uint32_t *key, *call; /* heads of chains: 1 + index; 0: none */
@@ -191,6 +191,11 @@ uint32_t txn_count(const struct txn_table *t)
 	return t->count;
 }
 
+uint32_t txn_completed(const struct txn_table *t)
+{
+	return t->completed;
+}
+
 struct txn *txn_begin(struct txn_table *t, const struct txn_of *of, uint64_t now_ms)
 {
 	uint32_t index = t->free_head, *head;
@@ -239,6 +244,8 @@ void txn_end(struct txn_table *t, struct txn *x)
 	key_take(t, x);
 	call_take(t, x);
 	text_give(t, x);
+	if (x->state == TXN_COMPLETED)
+		t->completed--;
 	x->state = TXN_FREE;
 	x->next_key = t->free_head;
 	t->free_head = index_of(x);
@@ -286,6 +293,10 @@ struct txn *txn_by_id(struct txn_table *t, uint64_t id)
 
 void txn_enter(struct txn_table *t, struct txn *x, enum txn_state state, uint64_t now_ms)
 {
+	if (x->state == TXN_COMPLETED)
+		t->completed--;
+	if (state == TXN_COMPLETED)
+		t->completed++;
 	x->state = (uint8_t)state;
 	x->deadline_ms = now_ms + (state == TXN_CONFIRMED ? TXN_CONFIRMED_MS : TXN_LIFE_MS);
 	x->interval_ms = SIP_T1_MS;

@@ -62,6 +62,8 @@ struct txn_table;
 int txn_table_new(uint32_t capacity, uint64_t first_id, struct txn_table **out);
 void txn_table_free(struct txn_table *t);
 uint32_t txn_count(const struct txn_table *t);
+/** Those in TXN_COMPLETED: a refusal is repeated until its ACK comes. */
+uint32_t txn_completed(const struct txn_table *t);
 
 /** A new one in TXN_PROCEEDING, or NULL when all are in use. */
 struct txn *txn_begin(struct txn_table *t, const struct txn_of *of, uint64_t now_ms);

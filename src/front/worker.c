@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "front/strangers.h"
 
 #define RING_BYTES (1u << 20)
 #define TICK_MS    50
@@ -19,6 +20,14 @@
 #define OUT_MAX    (2 * FRONT_BATCH) /* buffers of what goes out, over all ports */
 #define PORTS_MAX  (FRONT_LISTENERS_MAX + FRONT_HOPS_MAX)
 #define WAKE       UINT32_MAX
+
+/* In a row from one socket, before agents and timers have their turn. */
+#define DRAIN_BATCHES 16u
+/* Under load strangers are served when the sockets are empty, and besides, so that nobody is kept out for good, one for so many that came
+ * in, and for so many that were served before them. */
+#define STRANGER_PER_RECEIVED 64u
+#define STRANGER_PER_FIRST    8u
+#define OWED_MAX              (FRONT_BATCH * STRANGER_PER_RECEIVED)
 
 /* An UDP socket: of a listener, or the trunk to a plain next hop. */
 struct port {
@@ -44,6 +53,8 @@ struct front_worker {
 	_Atomic uint64_t unsent;
 	bool pushed; /* since the relay was last told */
 	unsigned nout;
+	struct strangers *strangers;
+	uint32_t owed; /* to strangers, in STRANGER_PER_RECEIVEDths */
 	struct front_packet in[FRONT_BATCH];
 	char *in_mem, *out_mem;
 };
@@ -129,43 +140,70 @@ static void carry_out(struct front_worker *w, const struct front_action *a)
 		flush(w);
 }
 
-static void serve(struct front_worker *w, const struct port *port, const struct front_packet *p, uint64_t now_ms, uint64_t unix_s)
+static void serve_hop(struct front_worker *w, const struct port *port, const struct front_packet *p, uint64_t now_ms, uint64_t unix_s)
 {
 	struct front_action a;
 
 	aim(w, &a);
-	if (port->hop != FRONT_HOP_AGENT) {
-		front_core_from_hop(w->core, port->hop, span_of(p->data, p->n), now_ms, unix_s, &a);
-	} else {
-		struct front_flow from = {p->addr, port->flow};
-
-		front_core_set_room(w->core, front_ring_room(w->outbox, FRONT_OUT_MAX));
-		front_core_message(w->core, span_of(p->data, p->n), &from, now_ms, unix_s, &a);
-	}
+	front_core_from_hop(w->core, port->hop, span_of(p->data, p->n), now_ms, unix_s, &a);
 	carry_out(w, &a);
 }
 
-/* Those who carry a nonce or a token that verifies are served before those who carry none. */
-static void serve_batch(struct front_worker *w, struct port *port)
+/* look: NULL for a stranger. */
+static void serve(struct front_worker *w, const struct port *port, const struct front_packet *p, const struct front_look *look,
+		  uint64_t now_ms, uint64_t unix_s)
 {
-	int n = w->opt.io->recv(port->io, w->in, FRONT_BATCH);
-	uint64_t now_ms = wn_now_ms(), unix_s = wn_unix_s(), first = 0;
+	const struct front_flow from = {p->addr, port->flow};
+	struct front_action a;
 
-	port->ready = n == (int)FRONT_BATCH;
+	aim(w, &a);
+	front_core_set_room(w->core, front_ring_room(w->outbox, FRONT_OUT_MAX));
+	front_core_message(w->core, span_of(p->data, p->n), &from, now_ms, unix_s, &a);
+	carry_out(w, &a);
+	if (look != NULL)
+		front_core_looked(w->core, look, &a, now_ms);
+}
+
+/* Those who carry a nonce or a token that verifies are served at once, the others wait. */
+static void sort(struct front_worker *w, unsigned port, struct front_packet *p, uint64_t now_ms, uint64_t unix_s)
+{
+	const struct front_flow from = {p->addr, w->port[port].flow};
+	struct front_look look;
+	struct front_action a;
+
+	aim(w, &a);
+	switch (front_core_look(w->core, span_of(p->data, p->n), &from, now_ms, unix_s, &look, &a)) {
+	case FRONT_CLASS_DONE:
+		carry_out(w, &a);
+		break;
+	case FRONT_CLASS_FIRST:
+		serve(w, &w->port[port], p, &look, now_ms, unix_s);
+		w->owed += STRANGER_PER_RECEIVED / STRANGER_PER_FIRST;
+		break;
+	case FRONT_CLASS_STRANGER:
+		if (!strangers_put(w->strangers, p, port, look.share))
+			front_core_no_room(w->core);
+		break;
+	}
+}
+
+static void receive(struct front_worker *w, unsigned port)
+{
+	struct port *from = &w->port[port];
+	int n = w->opt.io->recv(from->io, w->in, FRONT_BATCH);
+	uint64_t now_ms = wn_now_ms(), unix_s = wn_unix_s();
+
+	from->ready = n == (int)FRONT_BATCH;
 	if (n < 0)
 		wn_warn("receive: %s", strerror(-n));
-	for (int i = 0; i < n && port->hop == FRONT_HOP_AGENT; i++) {
-		const struct front_packet *p = &w->in[i];
-		const struct front_flow from = {p->addr, port->flow};
-
-		if (front_core_first_class(w->core, span_of(p->data, p->n), &from, now_ms, unix_s)) {
-			first |= 1ull << i;
-			serve(w, port, p, now_ms, unix_s);
-		}
+	for (int i = 0; i < n; i++) {
+		if (from->hop != FRONT_HOP_AGENT)
+			serve_hop(w, from, &w->in[i], now_ms, unix_s);
+		else
+			sort(w, port, &w->in[i], now_ms, unix_s);
 	}
-	for (int i = 0; i < n; i++)
-		if ((first & 1ull << i) == 0)
-			serve(w, port, &w->in[i], now_ms, unix_s);
+	if (n > 0 && from->hop == FRONT_HOP_AGENT)
+		w->owed += (unsigned)n;
 	flush(w);
 }
 
@@ -176,11 +214,28 @@ static bool serve_ports(struct front_worker *w)
 
 	/* trunks have the highest numbers */
 	for (unsigned i = w->nports; i-- > 0;) {
-		if (w->port[i].ready)
-			serve_batch(w, &w->port[i]);
+		for (unsigned n = 0; n < DRAIN_BATCHES && w->port[i].ready; n++)
+			receive(w, i);
 		more |= w->port[i].ready;
 	}
 	return more;
+}
+
+/* A batch of them when the sockets are empty, else what they are owed. \return whether some could be served at once. */
+static bool serve_strangers(struct front_worker *w, bool idle)
+{
+	const uint64_t now_ms = wn_now_ms(), unix_s = wn_unix_s();
+	const struct front_packet *p;
+	unsigned n, most, port;
+
+	if (w->owed > OWED_MAX)
+		w->owed = OWED_MAX;
+	most = idle ? FRONT_BATCH : w->owed / STRANGER_PER_RECEIVED;
+	for (n = 0; n < most && (p = strangers_take(w->strangers, now_ms, &port)) != NULL; n++)
+		serve(w, &w->port[port], p, NULL, now_ms, unix_s);
+	w->owed = idle ? 0 : w->owed - n * STRANGER_PER_RECEIVED;
+	flush(w);
+	return n == most && strangers_count(w->strangers) > 0;
 }
 
 /* True: there is more. */
@@ -225,10 +280,11 @@ static void *run(void *arg)
 	struct front_worker *w = arg;
 	struct epoll_event ev[PORTS_MAX + 1];
 	uint64_t count, next_tick = 0;
-	bool more = false;
+	bool more = false, busy;
 
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
-		int n = epoll_wait(w->epoll, ev, PORTS_MAX + 1, more ? 0 : TICK_MS);
+		/* who waits for strangers_per_s is looked after soon */
+		int n = epoll_wait(w->epoll, ev, PORTS_MAX + 1, more ? 0 : strangers_count(w->strangers) > 0 ? 1 : TICK_MS);
 
 		for (int i = 0; i < n; i++) {
 			if (ev[i].data.u32 == WAKE)
@@ -238,7 +294,8 @@ static void *run(void *arg)
 		}
 		/* Answers of agents are always served between two batches: a flood cannot starve them. */
 		more = serve_agents(w);
-		more |= serve_ports(w);
+		busy = serve_ports(w);
+		more |= serve_strangers(w, !busy) || busy;
 		if (wn_now_ms() >= next_tick) {
 			tick(w);
 			next_tick = wn_now_ms() + TICK_MS;
@@ -313,6 +370,8 @@ int front_worker_new(const struct front_worker_options *opt, struct front_worker
 	for (unsigned i = 0; r == 0 && i < FRONT_BATCH; i++)
 		w->in[i].data = w->in_mem + (size_t)i * IN_BYTES;
 	if (r == 0)
+		r = strangers_new(opt->strangers_max, opt->strangers_per_s, opt->shared->ntenants + 1, IN_BYTES, &w->strangers);
+	if (r == 0)
 		r = front_ring_new(RING_BYTES, &w->inbox);
 	if (r == 0)
 		r = front_ring_new(RING_BYTES, &w->outbox);
@@ -380,6 +439,7 @@ void front_worker_free(struct front_worker *w)
 	if (w->wake >= 0)
 		close(w->wake);
 	front_core_free(w->core);
+	strangers_free(w->strangers);
 	front_ring_free(w->inbox);
 	front_ring_free(w->outbox);
 	free(w->in_mem);

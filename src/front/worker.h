@@ -18,6 +18,8 @@ struct front_worker_options {
 	/** Called on the worker's thread after it has pushed to its outbox. Must be quick (uv_async_send). */
 	void (*notify)(void *arg);
 	void *notify_arg;
+	uint32_t strangers_max;   /* how many of those who have proven nothing may wait; 1 to STRANGERS_MAX */
+	uint32_t strangers_per_s; /* how many are served; 0: as many as there is time for */
 };
 
 /** Opens its ends of the shared listeners and its trunks to the plain next hops (here privileges may be needed) and allocates. \return 0 or

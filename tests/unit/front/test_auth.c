@@ -281,12 +281,12 @@ static void test_exhausted_nonce(void **state)
 	call_authorize(&w, &c, &alice, p.realm, p.nonce);
 	call_authorize(&w, &bad, &wrong, p.realm, p.nonce);
 	n = call_write(&c, buf, sizeof(buf));
-	assert_true(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
+	assert_true(world_first_class(&w, span_of(buf, n), &src, w.now_ms, w.unix_s));
 	for (unsigned i = 0; i < 3; i++) {
 		world_call(&w, &bad, &src);
 		assert_int_equal(w.a.outcome, FRONT_digest);
 	}
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
+	assert_false(world_first_class(&w, span_of(buf, n), &src, w.now_ms, w.unix_s));
 	world_call(&w, &bad, &src);
 	assert_int_equal(w.a.outcome, FRONT_nonce_exhausted);
 	assert_int_equal(w.a.agent_n, 0);
@@ -303,15 +303,15 @@ static void test_first_class(void **state)
 
 	(void)state;
 	n = call_write(&c, buf, sizeof(buf));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
+	assert_false(world_first_class(&w, span_of(buf, n), &src, w.now_ms, w.unix_s));
 	world_answer_challenge(&w, &c, &alice, &src);
 	n = call_write(&c, buf, sizeof(buf));
-	assert_true(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){other, 0}, w.now_ms, w.unix_s));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms + 60000, w.unix_s));
+	assert_true(world_first_class(&w, span_of(buf, n), &src, w.now_ms, w.unix_s));
+	assert_false(world_first_class(&w, span_of(buf, n), &other, w.now_ms, w.unix_s));
+	assert_false(world_first_class(&w, span_of(buf, n), &src, w.now_ms + 60000, w.unix_s));
 	world_send(&w, buf, n, &src);
 	assert_int_equal(w.a.outcome, FRONT_forwarded);
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
+	assert_false(world_first_class(&w, span_of(buf, n), &src, w.now_ms, w.unix_s));
 }
 
 static void test_expired_nonce(void **state)

@@ -445,18 +445,18 @@ static void test_token_is_first_class(void **state)
 	call_up();
 	c = in_dialog("BYE");
 	n = call_write(&c, buf, sizeof(buf));
-	assert_true(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){other, 0}, w.now_ms, w.unix_s));
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s + FRONT_TOKEN_S + 1));
+	assert_true(world_first_class(&w, span_of(buf, n), &src, w.now_ms, w.unix_s));
+	assert_false(world_first_class(&w, span_of(buf, n), &other, w.now_ms, w.unix_s));
+	assert_false(world_first_class(&w, span_of(buf, n), &src, w.now_ms, w.unix_s + FRONT_TOKEN_S + 1));
 	token = memmem(buf, n, "Route: <sip:", 12);
 	token[20] = token[20] == 'A' ? 'B' : 'A';
-	assert_false(front_core_first_class(w.core, span_of(buf, n), &(struct front_flow){src, 0}, w.now_ms, w.unix_s));
+	assert_false(world_first_class(&w, span_of(buf, n), &src, w.now_ms, w.unix_s));
 	/* cut anywhere it is looked at no further than it goes */
 	for (size_t cut = 0; cut < n; cut++) {
 		char *copy = malloc(cut + 1);
 
 		memcpy(copy, buf, cut);
-		front_core_first_class(w.core, span_of(copy, cut), &(struct front_flow){src, 0}, w.now_ms, w.unix_s);
+		world_first_class(&w, span_of(copy, cut), &src, w.now_ms, w.unix_s);
 		free(copy);
 	}
 }

@@ -194,6 +194,21 @@ void world_call(struct world *w, const struct call *c, const struct wn_addr *src
 	world_send(w, buf, n, src);
 }
 
+enum front_class world_look(struct world *w, const void *p, size_t n, const struct wn_addr *src, struct front_look *look)
+{
+	const struct front_flow from = {*src, 0};
+
+	return front_core_look(w->core, span_of(p, n), &from, w->now_ms, w->unix_s, look, &w->a);
+}
+
+bool world_first_class(struct world *w, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s)
+{
+	const struct front_flow from = {*src, 0};
+	struct front_look look;
+
+	return front_core_look(w->core, in, &from, now_ms, unix_s, &look, &w->a) == FRONT_CLASS_FIRST;
+}
+
 void world_from_agent(struct world *w, const void *p, size_t n)
 {
 	front_core_from_agent(w->core, 0, span_of(p, n), w->now_ms, w->unix_s, &w->a);

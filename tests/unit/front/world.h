@@ -72,6 +72,9 @@ void call_authorize(struct world *w, struct call *c, const struct credentials_of
 /** Sends the datagram into the core; the action is in w->a. */
 void world_send(struct world *w, const void *p, size_t n, const struct wn_addr *src);
 void world_call(struct world *w, const struct call *c, const struct wn_addr *src);
+/** A first look; changes w->a, and what it counts. */
+enum front_class world_look(struct world *w, const void *p, size_t n, const struct wn_addr *src, struct front_look *look);
+bool world_first_class(struct world *w, struct span in, const struct wn_addr *src, uint64_t now_ms, uint64_t unix_s);
 void world_from_agent(struct world *w, const void *p, size_t n);
 struct span world_net(const struct world *w);
 struct span world_agent(const struct world *w);
