@@ -293,7 +293,7 @@ class Refusals(threading.Thread):
 
     def round(self, c):
         c.renew()
-        token = base64.urlsafe_b64encode(secrets.token_bytes(48)).decode()
+        token = base64.urlsafe_b64encode(secrets.token_bytes(60)).decode()
         body = sdp(c.address)
         for data in (
             c.request("OPTIONS"), c.request("REGISTER"), c.request("MESSAGE"), c.request("SUBSCRIBE"),
