@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* front-bare echo|drop 127.A.B.C:PORT: the limit of a front over the same sockets. One thread, batches of 64, the same buffers; echo sends
- * each datagram back, drop looks at its first byte. */
+/* front-bare echo|drop 127.A.B.C:PORT, front-bare spin: the limit of a front over the same sockets. One thread, batches of 64, the same
+ * buffers; echo sends each datagram back, drop looks at its first byte. spin does nothing, and takes its share of the core. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -52,8 +52,10 @@ int main(int argc, char **argv)
 	unsigned long seen = 0;
 	int fd;
 
+	while (argc == 2 && strcmp(argv[1], "spin") == 0)
+		__asm__ volatile("");
 	if (argc != 3 || (!echo && strcmp(argv[1], "drop") != 0)) {
-		fprintf(stderr, "usage: front-bare echo|drop 127.A.B.C:PORT\n");
+		fprintf(stderr, "usage: front-bare echo|drop 127.A.B.C:PORT\n       front-bare spin\n");
 		return 2;
 	}
 	fd = open_socket(argv[2]);

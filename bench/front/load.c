@@ -30,6 +30,7 @@ static const struct mode {
 	{"nodialog", load_nodialog, "requests in a dialog that was never accepted"},
 	{"replay", load_replay, "the requests in --save again and again"},
 	{"calls", load_calls, "whole calls through the server"},
+	{"tcp", load_tcp, "whole calls, a new TCP connection each"},
 	{"badnonce", load_badnonce, "wrong digests with nonces that verify"},
 	{"users", load_users, "prints names and secrets of --users"},
 };

@@ -76,6 +76,7 @@ enum { LOAD_OWN = 1 /* tell the own address */, LOAD_DEAF = 2 /* nothing is rece
 int load_net_new(const struct sockaddr_in *at, unsigned ports, unsigned flags, struct load_net **out);
 void load_net_free(struct load_net *n);
 unsigned load_net_port(const struct load_net *n, unsigned sock);
+int load_net_fd(const struct load_net *n, unsigned sock);
 /** The data must stay until the flush. src 0: the socket's own. segment 0: one datagram. */
 void load_put(struct load_net *n, unsigned sock, uint32_t src, const struct sockaddr_in *to, const void *p, size_t len, uint16_t segment);
 void load_flush(struct load_net *n);
@@ -134,5 +135,6 @@ int load_flood(const struct load_options *o);
 int load_nodialog(const struct load_options *o);
 int load_replay(const struct load_options *o);
 int load_calls(const struct load_options *o);
+int load_tcp(const struct load_options *o);
 int load_badnonce(const struct load_options *o);
 int load_users(const struct load_options *o);

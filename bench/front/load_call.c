@@ -45,7 +45,7 @@ static void put_own(const struct load_call *c, unsigned port, struct sip_buf *b)
 /* Each request of a call is a transaction of its own: `which` stands in its branch. */
 static void put_via(const struct call_shape *s, const struct load_call *c, unsigned port, char which, struct sip_buf *b)
 {
-	sip_puts(b, "Via: SIP/2.0/UDP ");
+	sip_puts(b, s->tcp ? "Via: SIP/2.0/TCP " : "Via: SIP/2.0/UDP ");
 	put_own(c, port, b);
 	sip_puts(b, ";branch=z9hG4bK");
 	put_id(s, c, b);
@@ -119,7 +119,7 @@ void call_write_invite(const struct call_shape *s, struct load_call *c, unsigned
 	put_user(c, &b);
 	sip_putc(&b, '@');
 	put_own(c, port, &b);
-	sip_puts(&b, ">\r\nMax-Forwards: 70\r\n");
+	sip_puts(&b, s->tcp ? ";transport=tcp>\r\nMax-Forwards: 70\r\n" : ">\r\nMax-Forwards: 70\r\n");
 	if (nonce != NULL)
 		load_credentials(s->digest, nonce, c->user, SPAN_LIT("INVITE"), sip_buf_span(&u), false, &b);
 	put_body(&b);
@@ -211,4 +211,18 @@ size_t call_write_ok(const struct call_shape *s, const struct load_seen *request
 	else
 		sip_puts(&b, "Content-Length: 0\r\n\r\n");
 	return b.overflow ? 0 : b.len;
+}
+
+size_t call_respond(const struct call_shape *s, struct span request, char to[static LOAD_TEXT])
+{
+	struct load_seen seen;
+	bool invite;
+
+	load_see(request, &seen);
+	if (seen.status != 0 || seen.method.n == 0)
+		return 0;
+	invite = seen.method.n == 6 && seen.method.p[0] == 'I';
+	if (!invite && !(seen.method.n == 3 && seen.method.p[0] == 'B'))
+		return 0;
+	return call_write_ok(s, &seen, invite, to);
 }

@@ -26,6 +26,7 @@ struct call_shape { /* what all calls of a run have in common */
 	const struct load_options *o;
 	struct load_digest *digest;
 	uint64_t run; /* no two runs have a Call-ID in common */
+	bool tcp;
 };
 
 /** INVITE number c->tries; credentials when nonce != NULL. */
@@ -36,6 +37,9 @@ void call_write_refused_ack(const struct call_shape *s, struct load_call *c, uns
 void call_write_ack_and_bye(const struct call_shape *s, struct load_call *c, unsigned port, const struct load_seen *answer);
 /** The respondent's 200 to a request. \return its length. */
 size_t call_write_ok(const struct call_shape *s, const struct load_seen *request, bool invite, char to[static LOAD_TEXT]);
+
+/** A respondent that forgets: what it answers to an INVITE or a BYE; 0: nothing. */
+size_t call_respond(const struct call_shape *s, struct span request, char to[static LOAD_TEXT]);
 
 /** Slot and generation in a Call-ID. False: none of this run's. */
 bool call_id_parse(const struct call_shape *s, struct span id, uint32_t *slot, uint32_t *generation);

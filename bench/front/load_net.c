@@ -146,6 +146,11 @@ unsigned load_net_port(const struct load_net *n, unsigned sock)
 	return n->port[sock];
 }
 
+int load_net_fd(const struct load_net *n, unsigned sock)
+{
+	return n->fd[sock];
+}
+
 static void flush(struct load_net *n, unsigned sock)
 {
 	struct out *o = &n->out[sock];

@@ -10,6 +10,8 @@ from inside import Failure, await_, sh
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DOMAIN = "example.org"
+UAS = "127.0.0.3:5070"
+SEED = "bench"
 USERS = 1000
 MANY = 1000000
 
@@ -69,15 +71,15 @@ class Drop(Echo):
 class Kamailio(Server):
     """MD5 or SHA-256; bench/front/kamailio/front.cfg."""
 
-    port, algorithm, transport, tcp = 5063, "MD5", "disable_tcp=yes", False
+    port, algorithm, transport, tcp, uas = 5063, "MD5", "disable_tcp=yes", False, UAS
 
     def up(self):
-        names = [line.split() for line in sh(self.w.program("front-load"), "users", "--users", str(USERS), "--seed", world.SEED).splitlines()]
+        names = [line.split() for line in sh(self.w.program("front-load"), "users", "--users", str(USERS), "--seed", SEED).splitlines()]
         hashed = hashlib.md5 if self.algorithm == "MD5" else hashlib.sha256
         users = "\n".join(f'\t$sht(ha1=>{n}) = "{hashed(f"{n}:{DOMAIN}:{s}".encode()).hexdigest()}";' for n, s in names)
         with open(f"{HERE}/kamailio/front.cfg", encoding="ascii") as f:
             text = f.read()
-        for key, value in (("TRANSPORT", self.transport), ("ALGORITHM", self.algorithm), ("UAS", world.UAS), ("USERS", users)):
+        for key, value in (("TRANSPORT", self.transport), ("ALGORITHM", self.algorithm), ("UAS", self.uas), ("USERS", users)):
             text = text.replace(f"@{key}@", value)
         path = f"{self.w.dir}/{self.kind}.cfg"
         with open(path, "w", encoding="ascii") as f:
@@ -91,6 +93,13 @@ class KamailioSha(Kamailio):
     port, algorithm = 5064, "SHA-256"
 
 
+class KamailioTcp(Kamailio):
+    """One process takes connections, one serves them."""
+
+    port, tcp, uas = 5069, True, UAS + ";transport=udp"
+    transport = "disable_tcp=no\ntcp_children=1\ntcp_max_connections=60000\ntcp_connection_lifetime=60\ntcp_accept_no_cl=no"
+
+
 class Walnut(Server):
     """The front with a thousand users that have SHA-256 keys."""
 
@@ -102,7 +111,7 @@ class Walnut(Server):
         keys, state = f"{w.dir}/{name}.keys", f"{w.dir}/{name}.state"
         os.makedirs(state, mode=0o700)
         sh(walnut, "keys", "init", "front", keys)
-        signing = sh(w.program("front-users"), "--state", state, "--domain", DOMAIN, "--users", str(self.users), "--seed", world.SEED,
+        signing = sh(w.program("front-users"), "--state", state, "--domain", DOMAIN, "--users", str(self.users), "--seed", SEED,
                      "--algorithms", self.algorithm, seconds=120).strip()
         self.config = f"{w.dir}/{name}.yaml"
         with open(self.config, "w", encoding="ascii") as f:
@@ -122,8 +131,8 @@ feed_max_age_s: 86400
     user_calls_per_s: 0
     service_calls_per_s: 0
     services:
-      - {{ name: uas, route: "udp:{world.UAS}", authenticate: false }}
-      - {{ name: "*", route: "udp:{world.UAS}" }}
+      - {{ name: uas, route: "udp:{UAS}", authenticate: false }}
+      - {{ name: "*", route: "udp:{UAS}" }}
 """)
         self.run([w.o.front, "--config", self.config], self.ready, 30)
 
@@ -145,5 +154,10 @@ class WalnutMany(Walnut):
     port, users = 5067, MANY
 
 
+class WalnutTcp(Walnut):
+    port = 5068
+    more = "also_listen: [\"tcp:127.0.0.1:5068\"]\n"
+
+
 KINDS = {"echo": Echo, "drop": Drop, "kamailio": Kamailio, "kamailio_sha": KamailioSha, "walnut": Walnut, "walnut_md5": WalnutMd5,
-         "walnut_many": WalnutMany}
+         "walnut_many": WalnutMany, "walnut_tcp": WalnutTcp, "kamailio_tcp": KamailioTcp}
