@@ -51,7 +51,7 @@ bench-gate: ## the gate's figures beside its peers; writes build/bench/gate.json
 bench-front: ## the front's figures beside Kamailio and bare loops; writes build/bench/front.json. QUICK=1: three rounds of the short parts, no file; ONLY=calls,auth: a part
 	@scripts/deps.sh bench-front
 	@$(MAKE) --no-print-directory all
-	@ninja --quiet -C $(BUILD) bench/front/front-load bench/front/front-bare bench/front/front-users bench/gate/gate-others
+	@ninja --quiet -C $(BUILD) bench/front/front-load bench/front/front-bare bench/front/front-users bench/front/front-micro bench/gate/gate-others
 	@bench/front/run --build $(BUILD) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(if $(RUNS),--runs $(RUNS))
 
 lint: ## compiled by clang too, clang-format, clang-tidy, cppcheck
