@@ -8,7 +8,7 @@ set -eu
 build="gcc libc6-dev clang llvm meson ninja-build pkg-config python3 bpftool linux-libc-dev libbpf-dev libelf-dev zlib1g-dev
 	libuv1-dev libssl-dev libsodium-dev liblmdb-dev libcyaml-dev libyaml-dev libjansson-dev libseccomp-dev libcap-ng-dev libmnl-dev libmicrohttpd-dev
 	libcmocka-dev"
-test="$build libasan8 libubsan1 libclang-rt-14-dev iproute2 iputils-ping nftables ethtool tcpdump curl nginx-light openssh-server openssh-client
+test="$build libasan8 libubsan1 libclang-rt-14-dev iproute2 iputils-ping nftables ethtool tcpdump curl nginx-light openssl openssh-server openssh-client
 	dnsmasq-base bind9-dnsutils procps coturn stun-client sip-tester kamailio baresip-core linphone-cli sipsak"
 bench="$test linux-perf"
 bench_gate="$test util-linux"

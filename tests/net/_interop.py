@@ -134,6 +134,14 @@ class Net:
             os.close(home)
             os.close(there)
 
+    def certificate(self, host):
+        """A fresh self-signed one: (certificate's file, key's file)."""
+        files = self.path("tls.crt"), self.path("tls.key")
+        sh("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}",
+           "-out", files[0], "-keyout", files[1])
+        os.chmod(files[1], 0o600)
+        return files
+
     def listens(self, host, kind, port):
         """Whether somebody has that port there; kind is u or t."""
         return re.search(rf":{port}\s", sh(*self.inside(host, "ss", f"-Hln{kind}"), check=False)) is not None
@@ -478,7 +486,7 @@ class Sipp:
 class Baresip:
     """A baresip with an account, told what to do over its control socket, and what happened."""
 
-    def __init__(self, net, host, address, user, secret=None, transport="udp"):
+    def __init__(self, net, host, address, user, secret=None, transport="udp", port=5060):
         self.net, home, name = net, net.path(f"baresip-{len(net.processes)}"), f"baresip-{host}"
         os.mkdir(home)
         modules = "".join(f"module {m}.so\n" for m in ("account", "g711", "aubridge", "ctrl_tcp"))
@@ -486,7 +494,7 @@ class Baresip:
                   "ctrl_tcp_listen 127.0.0.1:4444\naudio_player aubridge,a\naudio_source aubridge,a\naudio_alert aubridge,a\n"
                   "rtp_ports 10000-10100\n")
         login = f";auth_user={user};auth_pass={secret}" if secret else ""
-        self.file(home, "accounts", f'<sip:{user}@{DOMAIN}>{login};outbound="sip:{FRONT}:5060;transport={transport}";regint=0;answermode=auto\n')
+        self.file(home, "accounts", f'<sip:{user}@{DOMAIN}>{login};outbound="sip:{FRONT}:{port};transport={transport}";regint=0;answermode=auto\n')
         self.file(home, "contacts", "")
         self.p = net.start(host, name, ["baresip", "-f", home], env={"HOME": home, "TERM": "dumb"})
         wait_for("baresip to listen", lambda: net.listens(host, "t", 4444) or not self.p.running())
@@ -535,16 +543,16 @@ class Baresip:
 class Linphone:
     """A linphonec, told what to do on its standard input; sound comes from and goes to files."""
 
-    def __init__(self, net, host, user, secret=None, realm=DOMAIN + "/0", answer=False, transport="udp"):
+    def __init__(self, net, host, user, secret=None, realm=DOMAIN + "/0", answer=False, transport="udp", port=5060):
         self.net, home = net, net.path(f"linphone-{len(net.processes)}")
         for folder in (".local/share/linphone", ".config/linphone"):
             os.makedirs(os.path.join(home, folder))
         login = f"[auth_info_0]\nusername={user}\nuserid={user}\npasswd={secret}\nrealm={realm}\ndomain={DOMAIN}\n" if secret else ""
-        param = ";transport=tcp" if transport == "tcp" else ""
+        param = "" if transport == "udp" else f";transport={transport}"
         rc = os.path.join(home, "rc")
-        Baresip.file(home, "rc", "[sip]\nsip_port=5060\nsip_tcp_port=5060\nsip_tls_port=0\nmedia_encryption=none\ndefault_proxy=0\n"
+        Baresip.file(home, "rc", "[sip]\nsip_port=5060\nsip_tcp_port=5060\nsip_tls_port=5061\nverify_server_certs=0\nverify_server_cn=0\nmedia_encryption=none\ndefault_proxy=0\n"
                      "[rtp]\naudio_rtp_port=10200\n[video]\nenabled=0\ncapture=0\ndisplay=0\n[proxy_0]\n"
-                     f"reg_proxy=<sip:{FRONT}:5060{param}>\nreg_route=<sip:{FRONT}:5060{param};lr>\nreg_identity=sip:{user}@{DOMAIN}\n"
+                     f"reg_proxy=<sip:{FRONT}:{port}{param}>\nreg_route=<sip:{FRONT}:{port}{param};lr>\nreg_identity=sip:{user}@{DOMAIN}\n"
                      f"reg_expires=3600\nreg_sendregister=0\npublish=0\n{login}")
         self.p = net.start(host, f"linphone-{host}", ["stdbuf", "-oL", "linphonec", "-c", rc, *(["-a"] if answer else [])], env={"HOME": home},
                            stdin=subprocess.PIPE)
@@ -574,13 +582,13 @@ class Linphone:
         return self.p.text()[-3000:] + self.p.last_log(20)
 
 
-def sipsak(net, host, address, secret, request):
+def sipsak(net, host, address, secret, request, more=""):
     """sipsak shoots a request from a file and answers a challenge. (status, what it said)"""
     file = net.write("sipsak.request", request)
     hosts = net.write("hosts", f"127.0.0.1 localhost\n{FRONT} {DOMAIN}\n")
     # It looks the domain up although it is told where to send, and its own host although it is told its name.
     command = (f"mount --bind {hosts} /etc/hosts && exec sipsak -vvv -i -f {file} -H {address} -l 5060 --symmetric --outbound-proxy={FRONT} "
-               f"-u alice -a {secret} -s sip:uas@{DOMAIN}")
+               f"{more} -u alice -a {secret} -s sip:uas@{DOMAIN}")
     p = net.start(host, "sipsak", ["unshare", "--mount", "sh", "-c", command])
     try:
         status = p.wait(10)

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """baresip, linphonec and sipsak make what call they can through a front, and be called; what they cannot is held here too, so that
 doc/interoperability.md stays true."""
+import re
 import socket
 import time
 
 from _interop import (CALLEE, CALLER, DOMAIN, FRONT, Baresip, Caller, Front, Linphone, Net, Sipp, Wire, answering, answering_then_bye, at_least,
                       first, hangs_up, sipsak, version)
-from _lab import main, ok
+from _lab import main, ok, skip
 from walnutlab.processes import wait_for
 
 SERVICES = f"""      - {{ name: uas, route: "udp:{CALLEE}:5060" }}
@@ -36,9 +37,7 @@ def sizes(who, seen):
         print(f"# {who}: INVITE {len(asked)} bytes, 407 {len(answered)} bytes")
 
 
-def baresip_calls(net, front, secret):
-    wire = Wire(net, "caller")
-    phone = Baresip(net, "caller", CALLER, "alice", secret)
+def baresip_calls(net, front, phone, name):
     with front.counting(**ONE_CALL) as got:
         uas = Sipp(net, "callee", "uas", [answering(), hangs_up()], CALLEE)
         phone.tell("dial", UAS)
@@ -46,7 +45,7 @@ def baresip_calls(net, front, secret):
         phone.tell("hangup")
         down = phone.await_event("CALL_CLOSED")
         end = uas.done(5)
-    ok(up and down and end == 0 and at_least(got, **ONE_CALL), "baresip calls, with MD5, and hangs up",
+    ok(up and down and end == 0 and at_least(got, **ONE_CALL), f"{name} calls, with MD5, and hangs up",
        f"{up} {down} {end} {got}\n{phone.said()}\n{uas.said()}")
     with front.counting(relayed_request=1) as got:
         uas = Sipp(net, "callee", "uas", [answering_then_bye()], CALLEE)
@@ -54,10 +53,8 @@ def baresip_calls(net, front, secret):
         up = phone.await_event("CALL_ESTABLISHED")
         down = phone.await_event("CALL_CLOSED")
         end = uas.done(5)
-    ok(up and down and end == 0 and at_least(got, forwarded=1, relayed_request=1), "baresip calls again, and the callee hangs up",
+    ok(up and down and end == 0 and at_least(got, forwarded=1, relayed_request=1), f"{name} calls again, and the callee hangs up",
        f"{up} {down} {end} {got}\n{phone.said()}\n{uas.said()}")
-    phone.close()
-    sizes("baresip", wire.close())
 
 
 def baresip_is_called(net, front, secret):
@@ -76,13 +73,12 @@ def baresip_is_called(net, front, secret):
     ok(up and down and at_least(got, forwarded=1, relayed_request=1), "baresip calls baresip, and the callee hangs up",
        f"{up} {down} {got}\n{caller.said()}\n{phone.said()}")
     caller.close()
-    linphone(net, front, secret, None, "linphonec calls baresip")
+    linphone(net, front, secret, None, "with baresip at the other end, linphonec")
     phone.close()
 
 
-def linphone(net, front, secret, steps, name, algorithm="MD5"):
-    wire = Wire(net, "caller")
-    phone = Linphone(net, "caller", "alice", secret)
+def linphone_calls(net, front, phone, name, steps):
+    """steps None: somebody answers already."""
     with front.counting(**ONE_CALL) as got:
         uas = steps and Sipp(net, "callee", "uas", steps, CALLEE)
         phone.tell("call " + UAS)
@@ -90,10 +86,17 @@ def linphone(net, front, secret, steps, name, algorithm="MD5"):
         phone.tell("terminate")
         down = phone.await_text("ended (No error)")
         end = uas.done(5) if steps else 0
+    ok(up and down and end == 0 and at_least(got, **ONE_CALL), f"{name} calls and hangs up",
+       f"{up} {down} {end} {got}\n{phone.said()}\n{uas.said() if steps else ''}")
+
+
+def linphone(net, front, secret, steps, name, algorithm="MD5"):
+    wire = Wire(net, "caller")
+    phone = Linphone(net, "caller", "alice", secret)
+    linphone_calls(net, front, phone, name, steps)
     phone.close()
     seen = wire.close()
-    ok(up and down and end == 0 and at_least(got, **ONE_CALL) and any(b"algorithm=" + algorithm.encode() in d for d in seen if b"uthorization:" in d),
-       f"{name}, with {algorithm}", f"{up} {down} {end} {got}\n{phone.said()}\n{uas.said() if steps else ''}")
+    ok(any(b"algorithm=" + algorithm.encode() in d for d in seen if b"uthorization:" in d), f"{name}: with {algorithm}", seen)
     return seen
 
 
@@ -129,11 +132,38 @@ def with_md5():
     with Net() as net:
         front = Front(net, SERVICES)
         secret = front.add("alice")
-        baresip_calls(net, front, secret)
+        wire = Wire(net, "caller")
+        phone = Baresip(net, "caller", CALLER, "alice", secret)
+        baresip_calls(net, front, phone, "baresip")
+        phone.close()
+        sizes("baresip", wire.close())
         baresip_is_called(net, front, secret)
-        sizes("linphonec", linphone(net, front, secret, [answering(), hangs_up()], "linphonec calls and hangs up"))
+        sizes("linphonec", linphone(net, front, secret, [answering(), hangs_up()], "linphonec"))
         linphone_is_called(net, front, secret)
         sipsak_shoots(net, front, secret)
+
+
+def over_streams():
+    with Net() as net:
+        crt, key = net.certificate(DOMAIN)
+        front = Front(net, SERVICES, more=f"also_listen: [\"tcp:{FRONT}:5060\", \"tls:{FRONT}:5061\"]\ntls_certificate: {crt}\ntls_key: {key}\n")
+        if not net.listens("front", "t", 5060):
+            skip("agents over TCP and TLS", "the front does not listen on TCP")
+            return
+        secret = front.add("alice")
+        for transport, port in (("tcp", 5060), ("tls", 5061)):
+            phone = Baresip(net, "caller", CALLER, "alice", secret, transport, port)
+            baresip_calls(net, front, phone, f"baresip over {transport.upper()}")
+            phone.close()
+            phone = Linphone(net, "caller", "alice", secret, transport=transport, port=port)
+            linphone_calls(net, front, phone, f"linphonec over {transport.upper()}", [answering(), hangs_up()])
+            phone.close()
+        want = {"challenged": 1, "forwarded": 1, "forwarded_in_dialog": 1}
+        with front.counting(**want) as got:
+            uas = Sipp(net, "callee", "uas", [answering()], CALLEE)
+            status, said = sipsak(net, "caller", CALLER, secret, (SHOT % ("X-Pad: " + "0" * 200 + "\n")).replace("/UDP", "/TCP"), "--transport=tcp")
+            end = uas.done(5)
+        ok(status == 0 and end == 0 and at_least(got, **want), "sipsak over TCP", f"{status} {end} {got}\n{said}")
 
 
 def with_both():
@@ -141,7 +171,9 @@ def with_both():
     with Net() as net:
         front = Front(net, SERVICES, algorithms="[sha-256, md5]")
         secret = front.add("alice")
-        linphone(net, front, secret, [answering(), hangs_up()], "offered both, linphonec calls", "SHA-256")
+        seen = linphone(net, front, secret, [answering(), hangs_up()], "offered both, linphonec", "SHA-256")
+        offered = re.findall(r"Proxy-Authenticate: .*algorithm=([A-Z0-9-]+)", first(seen, "SIP/2.0 407") or "")
+        ok(offered == ["SHA-256", "MD5"], "both are there, SHA-256 first", offered)
         phone = Baresip(net, "caller", CALLER, "alice", secret)
         with front.counting(challenged=1) as got:
             phone.tell("dial", UAS)
@@ -201,6 +233,7 @@ def test():
     with_md5()
     with_both()
     rotating()
+    over_streams()
 
 
 if __name__ == "__main__":
