@@ -32,6 +32,12 @@ static void end_call(struct front_core *c, struct txn *x)
 	txn_end(c->txns, x);
 }
 
+/* What a caller or a hop is told of one call comes in order: a ringing before an answer. */
+static uint32_t call_order(const struct txn *x)
+{
+	return (uint32_t)(x->id ^ x->id >> 32) | 1;
+}
+
 static void send_kept(const struct front_core *c, const struct txn *x, struct front_action *out)
 {
 	const struct span kept = txn_answer(c->txns, x);
@@ -39,6 +45,7 @@ static void send_kept(const struct front_core *c, const struct txn *x, struct fr
 	memcpy(out->net, kept.p, kept.n);
 	out->net_n = kept.n;
 	out->to = x->flow;
+	out->order = call_order(x);
 }
 
 /* An INVITE, its CANCEL and its ACKs, that of a 2xx too, which is a transaction of its own, share these. */
@@ -75,6 +82,7 @@ static void put_to_service(struct front_core *c, const char *method, const struc
 	out->agent_n = b.overflow || !core_reaches(c, x->tenant, x->hop) ? 0 : b.len;
 	out->tenant = x->tenant;
 	out->hop = x->hop;
+	out->order = call_order(x);
 }
 
 void call_refuse(struct front_core *c, struct front_in *in, unsigned status, const char *reason, unsigned retry_after_s,
@@ -201,6 +209,7 @@ void call_begin(struct front_core *c, struct front_in *in, const struct call_gra
 	}
 	out->tenant = in->tenant;
 	out->hop = g->hop;
+	out->order = call_order(x);
 	sip_buf_init(&b, out->net, FRONT_OUT_MAX);
 	sip_put_response(&b, &in->m, 100, "Trying", span_of(NULL, 0), in->src);
 	sip_put(&b, SPAN_LIT("Content-Length: 0\r\n\r\n"));
@@ -332,6 +341,7 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 		return;
 	}
 	out->to = x->flow;
+	out->order = call_order(x);
 	txn_keep(c->txns, x, span_of(out->net, out->net_n));
 	if (success && x->state == TXN_PROCEEDING) {
 		txn_enter(c->txns, x, TXN_ACCEPTED, in->now_ms);
@@ -412,6 +422,7 @@ bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action 
 		const char *status = now_ms < x->deadline_ms ? "503 Service Unavailable\r\nRetry-After: 1" : "408 Request Timeout";
 		if (x->state == TXN_PROCEEDING && (out->net_n = time_out(c, x, status, out->net)) > 0) {
 			out->to = x->flow;
+			out->order = call_order(x);
 			txn_keep(c->txns, x, span_of(out->net, out->net_n));
 			txn_enter(c->txns, x, TXN_COMPLETED, now_ms);
 			core_done(c, out, FRONT_timed_out);

@@ -355,6 +355,7 @@ void core_clear(struct front_action *out)
 {
 	out->net_n = out->agent_n = 0;
 	out->hop = FRONT_HOP_AGENT;
+	out->order = 0;
 	out->trusted = false;
 }
 

@@ -113,6 +113,7 @@ struct front_action {
 	size_t agent_n;       /* 0: none */
 	struct front_flow to; /* where net goes */
 	unsigned tenant, hop; /* where agent goes: FRONT_HOP_AGENT of that tenant, or a plain next hop */
+	uint32_t order;       /* messages of one call have equal ones: none may overtake another; 0: of no call */
 	bool trusted;         /* the sender has proven that it is a user, or a party of a dialog */
 	enum front_outcome outcome;
 };

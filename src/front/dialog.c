@@ -127,6 +127,15 @@ static bool token_fits(const struct front_in *in, struct span text, const uint8_
 	return route_token_open(text, key, (uint32_t)in->unix_s, token) == 0 && token->call == route_token_call(in->m.call_id, key);
 }
 
+/* A dialog's requests keep their order: its ACK before its BYE. */
+static uint32_t token_order(struct span token)
+{
+	uint32_t order;
+
+	memcpy(&order, token.p + token.n - sizeof(order), sizeof(order));
+	return order | 1;
+}
+
 /* The request of a client whose token is good. */
 static void to_service(struct front_core *c, struct front_in *in, struct span token, unsigned hop, struct front_action *out)
 {
@@ -173,6 +182,7 @@ static void to_service(struct front_core *c, struct front_in *in, struct span to
 	}
 	out->tenant = in->tenant;
 	out->hop = hop;
+	out->order = token_order(token);
 	if (in->m.method == SIP_ACK)
 		call_acknowledged(c, in);
 	core_done(c, out, FRONT_forwarded_in_dialog);
@@ -212,6 +222,7 @@ static void to_client(struct front_core *c, struct front_in *in, const struct ro
 		return;
 	}
 	out->to = (struct front_flow){token->client, token->flow};
+	out->order = token->call | 1;
 	core_done(c, out, FRONT_relayed_request);
 }
 

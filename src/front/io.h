@@ -12,6 +12,7 @@ struct front_packet {
 	char *data;
 	size_t n; /* received: FRONT_DATAGRAM_MAX + 1 when it was longer than that */
 	struct wn_addr addr;
+	uint32_t order; /* sent: those with equal ones leave in order; 0: none */
 };
 
 struct front_io_ops {
@@ -25,10 +26,12 @@ struct front_io_ops {
 	/** Fills up to n <= FRONT_BATCH packets whose data have FRONT_DATAGRAM_MAX + 1 bytes. \return how many; 0: none now; negative
 	 * errno. */
 	int (*recv)(void *io, struct front_packet *p, unsigned n);
-	/** Addresses do not count where there is a peer. \return how many were taken; the rest found no room. */
+	/** Addresses do not count where there is a peer. Packets may overtake each other where `order` lets them. \return how many were
+	 * taken; the rest found no room. */
 	unsigned (*send)(void *io, const struct front_packet *p, unsigned n);
 	void (*close)(void *io);
 };
 
-/** UDP sockets with SO_REUSEPORT, recvmmsg and sendmmsg. */
+/** UDP sockets with SO_REUSEPORT, recvmmsg and sendmmsg; equally long datagrams to one address leave as one (UDP_SEGMENT), and what the
+ * kernel has put together (UDP_GRO) is taken apart again. */
 extern const struct front_io_ops front_io_udp;

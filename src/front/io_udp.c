@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,15 +15,52 @@
 #define RCVBUF_BYTES (8 << 20)
 #define SNDBUF_BYTES (4 << 20)
 
+/* What the kernel puts together has at most so many bytes, and what we do, so many datagrams. */
+#define TOGETHER_BYTES 65536u
+#define SEGMENTS_MAX   64u
+/* Behind a datagram's buffer, and so that slots do not lie in the same lines of a cache. */
+#define SLOT_BYTES (FRONT_DATAGRAM_MAX + 1 + TOGETHER_BYTES + 575u)
+/* A longer datagram may not fit the path, and goes by itself. */
+#define SEGMENT_BYTES_MAX 1400u
+/* How many sends back a datagram looks for one that it can join. */
+#define JOIN_BACK 8u
+
+/* Datagrams that came together, or one that came with such, until they are handed over. */
+struct together {
+	char *data;
+	uint32_t n, segment, at;
+};
+
+/* One send: datagrams of one length to one address. */
+struct send {
+	uint16_t segment, count;
+	uint16_t packet[SEGMENTS_MAX];
+};
+
 struct udp {
-	int fd;
-	bool connected;
-	struct mmsghdr in[FRONT_BATCH]; /* of which a receive changes little */
-	struct iovec in_iov[FRONT_BATCH];
+	int fd, family;
+	bool connected, segments;
+	/* receiving */
+	struct mmsghdr in[FRONT_BATCH];
+	struct iovec in_iov[FRONT_BATCH][2];
 	struct sockaddr_storage name[FRONT_BATCH];
-	struct mmsghdr msg[FRONT_BATCH];
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} in_control[FRONT_BATCH];
+	struct together together[FRONT_BATCH];
+	unsigned ntogether, taken;
+	char *mem;
+	/* sending */
+	struct mmsghdr out[FRONT_BATCH];
 	struct iovec iov[FRONT_BATCH];
 	struct sockaddr_storage to[FRONT_BATCH];
+	union {
+		char room[CMSG_SPACE(sizeof(uint16_t))];
+		struct cmsghdr align;
+	} control[FRONT_BATCH];
+	struct send send[FRONT_BATCH];
+	uint8_t in_send[FRONT_BATCH]; /* which send a packet is in */
 };
 
 /* The forced variant goes beyond the system's limit and needs CAP_NET_ADMIN. */
@@ -29,6 +68,17 @@ static void set_buffer(int fd, int force, int plain, int bytes)
 {
 	if (setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof(bytes)) != 0)
 		setsockopt(fd, SOL_SOCKET, plain, &bytes, sizeof(bytes));
+}
+
+/* Without fragments the kernel need not number a datagram. One that does not fit the path is sent with them allowed: udp_send. */
+static void allow_fragments(int fd, int family, bool allowed)
+{
+	int how = family == AF_INET ? (allowed ? IP_PMTUDISC_WANT : IP_PMTUDISC_DO) : allowed ? IPV6_PMTUDISC_WANT : IPV6_PMTUDISC_DO;
+
+	if (family == AF_INET)
+		setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &how, sizeof(how));
+	else
+		setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &how, sizeof(how));
 }
 
 static int udp_bind(const struct udp *u, const struct wn_addr *addr, const struct wn_addr *peer)
@@ -52,6 +102,12 @@ static int udp_bind(const struct udp *u, const struct wn_addr *addr, const struc
 	return connect(u->fd, (struct sockaddr *)&ss, len) != 0 ? -errno : 0;
 }
 
+static void udp_free(struct udp *u)
+{
+	munmap(u->mem, FRONT_BATCH * SLOT_BYTES);
+	free(u);
+}
+
 static int udp_open(const struct wn_addr *addr, const struct wn_addr *peer, void **io)
 {
 	const int family = wn_addr_is4(peer != NULL ? peer : addr) ? AF_INET : AF_INET6;
@@ -61,16 +117,28 @@ static int udp_open(const struct wn_addr *addr, const struct wn_addr *peer, void
 	if (u == NULL)
 		return -ENOMEM;
 	u->connected = peer != NULL;
+	u->segments = true;
+	u->mem = mmap(NULL, FRONT_BATCH * SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (u->mem == MAP_FAILED) {
+		free(u);
+		return -ENOMEM;
+	}
 	for (unsigned i = 0; i < FRONT_BATCH; i++) {
-		u->in_iov[i].iov_len = FRONT_DATAGRAM_MAX + 1;
-		u->in[i].msg_hdr = (struct msghdr){.msg_name = &u->name[i], .msg_iov = &u->in_iov[i], .msg_iovlen = 1};
+		u->together[i].data = u->mem + i * SLOT_BYTES;
+		u->in_iov[i][0].iov_len = FRONT_DATAGRAM_MAX + 1;
+		u->in_iov[i][1] = (struct iovec){u->together[i].data + FRONT_DATAGRAM_MAX + 1, TOGETHER_BYTES};
+		u->in[i].msg_hdr = (struct msghdr){
+			.msg_name = &u->name[i], .msg_iov = u->in_iov[i], .msg_iovlen = 2, .msg_control = &u->in_control[i]};
 	}
 	u->fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (u->fd < 0) {
 		r = -errno;
-		free(u);
+		udp_free(u);
 		return r;
 	}
+	u->family = family;
+	allow_fragments(u->fd, family, false);
+	setsockopt(u->fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one));
 	if (family == AF_INET6)
 		setsockopt(u->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	set_buffer(u->fd, SO_RCVBUFFORCE, SO_RCVBUF, RCVBUF_BYTES);
@@ -78,7 +146,7 @@ static int udp_open(const struct wn_addr *addr, const struct wn_addr *peer, void
 	r = udp_bind(u, addr, peer);
 	if (r != 0) {
 		close(u->fd);
-		free(u);
+		udp_free(u);
 		return r;
 	}
 	*io = u;
@@ -101,51 +169,183 @@ static int udp_fd(void *io)
 	return ((struct udp *)io)->fd;
 }
 
+/* Hands over what came together. */
+static unsigned take(struct udp *u, struct front_packet *p, unsigned n)
+{
+	unsigned k = 0;
+
+	for (; u->taken < u->ntogether && k < n; k++) {
+		struct together *t = &u->together[u->taken];
+		uint32_t bytes = t->n - t->at < t->segment ? t->n - t->at : t->segment;
+
+		p[k].n = bytes <= FRONT_DATAGRAM_MAX ? bytes : FRONT_DATAGRAM_MAX + 1;
+		memcpy(p[k].data, t->data + t->at, p[k].n);
+		wn_addr_from_sockaddr(&p[k].addr, &u->name[u->taken]);
+		t->at += bytes;
+		if (t->at >= t->n)
+			u->taken++;
+	}
+	return k;
+}
+
+/* Of how many bytes each; 0: one datagram. */
+static uint32_t segment_of(struct msghdr *h)
+{
+	struct cmsghdr *c = h->msg_controllen >= CMSG_LEN(sizeof(int)) ? CMSG_FIRSTHDR(h) : NULL;
+	int bytes;
+
+	if (c == NULL || c->cmsg_level != IPPROTO_UDP || c->cmsg_type != UDP_GRO)
+		return 0;
+	memcpy(&bytes, CMSG_DATA(c), sizeof(bytes));
+	return bytes > 0 ? (uint32_t)bytes : 0;
+}
+
+/* A batch in which something came together is moved to memory of our own, to be handed over piece by piece, in order. */
+static void set_aside(struct udp *u, unsigned got)
+{
+	u->ntogether = got;
+	u->taken = 0;
+	for (unsigned i = 0; i < got; i++) {
+		struct together *t = &u->together[i];
+		uint32_t first = u->in[i].msg_len < FRONT_DATAGRAM_MAX + 1 ? u->in[i].msg_len : FRONT_DATAGRAM_MAX + 1;
+
+		memcpy(t->data, u->in_iov[i][0].iov_base, first);
+		t->n = u->in[i].msg_len;
+		t->segment = segment_of(&u->in[i].msg_hdr);
+		t->at = 0;
+		if (t->segment == 0)
+			t->segment = t->n > 0 ? t->n : 1;
+	}
+}
+
 static int udp_recv(void *io, struct front_packet *p, unsigned n)
 {
 	struct udp *u = io;
+	bool some = false;
 	int got;
 
+	if (u->taken < u->ntogether)
+		return (int)take(u, p, n);
 	for (unsigned i = 0; i < n; i++) {
-		u->in_iov[i].iov_base = p[i].data;
+		u->in_iov[i][0].iov_base = p[i].data;
 		u->in[i].msg_hdr.msg_namelen = sizeof(u->name[i]);
+		u->in[i].msg_hdr.msg_controllen = sizeof(u->in_control[i]);
 	}
 	got = recvmmsg(u->fd, u->in, n, MSG_DONTWAIT, NULL);
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR || errno == ECONNREFUSED ? 0 : -errno;
+	for (int i = 0; i < got; i++)
+		some |= u->in[i].msg_hdr.msg_controllen > 0;
+	if (some) {
+		set_aside(u, (unsigned)got);
+		return (int)take(u, p, n);
+	}
 	for (int i = 0; i < got; i++) {
-		p[i].n = u->in[i].msg_len;
+		p[i].n = u->in[i].msg_len <= FRONT_DATAGRAM_MAX ? u->in[i].msg_len : FRONT_DATAGRAM_MAX + 1;
 		wn_addr_from_sockaddr(&p[i].addr, &u->name[i]);
 	}
 	return got;
 }
 
+/* Which send the packet joins; `next`: a new one. It must not go before an earlier packet of its order. */
+static unsigned join(const struct udp *u, const struct front_packet *p, unsigned i, unsigned next)
+{
+	unsigned floor = next > JOIN_BACK ? next - JOIN_BACK : 0;
+
+	if (!u->segments || p[i].n > SEGMENT_BYTES_MAX || p[i].n == 0)
+		return next;
+	for (unsigned k = i; p[i].order != 0 && k-- > 0;) {
+		if (p[k].order == p[i].order) {
+			floor = u->in_send[k] > floor ? u->in_send[k] : floor;
+			break;
+		}
+	}
+	for (unsigned s = next; s-- > floor;) {
+		const struct send *to = &u->send[s];
+
+		if (to->segment == p[i].n && to->count < SEGMENTS_MAX && (to->count + 1u) * to->segment < TOGETHER_BYTES - 64 &&
+		    (u->connected || wn_addr_eq(&p[to->packet[0]].addr, &p[i].addr)))
+			return s;
+	}
+	return next;
+}
+
+static unsigned gather(struct udp *u, const struct front_packet *p, unsigned n)
+{
+	unsigned sends = 0, at = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		unsigned s = join(u, p, i, sends);
+		struct send *to = &u->send[s];
+
+		if (s == sends) {
+			to->segment = p[i].n <= UINT16_MAX ? (uint16_t)p[i].n : 0;
+			to->count = 0;
+			sends++;
+		}
+		to->packet[to->count++] = (uint16_t)i;
+		u->in_send[i] = (uint8_t)s;
+	}
+	for (unsigned s = 0; s < sends; s++) {
+		const struct send *from = &u->send[s];
+		struct msghdr *h = &u->out[s].msg_hdr;
+
+		*h = (struct msghdr){.msg_iov = &u->iov[at], .msg_iovlen = from->count};
+		for (unsigned k = 0; k < from->count; k++, at++)
+			u->iov[at] = (struct iovec){p[from->packet[k]].data, p[from->packet[k]].n};
+		if (!u->connected) {
+			h->msg_namelen = wn_addr_to_sockaddr(&p[from->packet[0]].addr, &u->to[s]);
+			h->msg_name = &u->to[s];
+		}
+		if (from->count > 1) {
+			h->msg_control = &u->control[s];
+			h->msg_controllen = CMSG_LEN(sizeof(uint16_t));
+			*CMSG_FIRSTHDR(h) = (struct cmsghdr){CMSG_LEN(sizeof(uint16_t)), IPPROTO_UDP, UDP_SEGMENT};
+			memcpy(CMSG_DATA(CMSG_FIRSTHDR(h)), &from->segment, sizeof(uint16_t));
+		}
+	}
+	return sends;
+}
+
+static unsigned udp_send(void *io, const struct front_packet *p, unsigned n);
+
+static unsigned send_rest(struct udp *u, const struct front_packet *p, unsigned from, unsigned sends)
+{
+	struct front_packet rest[FRONT_BATCH];
+	unsigned n = 0;
+
+	for (unsigned s = from; s < sends; s++)
+		for (unsigned k = 0; k < u->send[s].count; k++)
+			rest[n++] = p[u->send[s].packet[k]];
+	return udp_send(u, rest, n);
+}
+
 static unsigned udp_send(void *io, const struct front_packet *p, unsigned n)
 {
 	struct udp *u = io;
-	unsigned sent = 0;
+	unsigned sends = gather(u, p, n), at = 0, sent = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		u->iov[i] = (struct iovec){p[i].data, p[i].n};
-		u->msg[i].msg_hdr = (struct msghdr){.msg_iov = &u->iov[i], .msg_iovlen = 1};
-		if (!u->connected) {
-			u->msg[i].msg_hdr.msg_namelen = wn_addr_to_sockaddr(&p[i].addr, &u->to[i]);
-			u->msg[i].msg_hdr.msg_name = &u->to[i];
-		}
-	}
-	while (sent < n) {
-		int r = sendmmsg(u->fd, u->msg + sent, n - sent, MSG_DONTWAIT);
+	while (at < sends) {
+		int r = sendmmsg(u->fd, u->out + at, sends - at, MSG_DONTWAIT);
 
-		if (r > 0) {
-			sent += (unsigned)r;
-		} else if (r < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
-			/* one destination that cannot be reached must not hold back the others */
-			for (unsigned i = sent; i + 1 < n; i++)
-				u->msg[i] = u->msg[i + 1];
-			n--;
-		} else if (r == 0 || errno != EINTR) {
+		for (int i = 0; i < r; i++)
+			sent += (unsigned)u->out[at++].msg_hdr.msg_iovlen;
+		if (r > 0 || (r < 0 && errno == EINTR))
+			continue;
+		if (r == 0 || errno == EAGAIN || errno == ENOBUFS)
 			break;
+		if (u->out[at].msg_hdr.msg_iovlen > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE)) {
+			/* a device or a path that does not take them together: what is left once more, each by itself */
+			u->segments = false;
+			return sent + send_rest(u, p, at, sends);
 		}
+		if (errno == EMSGSIZE) {
+			allow_fragments(u->fd, u->family, true);
+			if (sendmsg(u->fd, &u->out[at].msg_hdr, MSG_DONTWAIT) >= 0)
+				sent++;
+			allow_fragments(u->fd, u->family, false);
+		}
+		at++; /* one destination that cannot be reached must not hold back the others */
 	}
 	return sent;
 }
@@ -155,7 +355,7 @@ static void udp_close(void *io)
 	struct udp *u = io;
 
 	close(u->fd);
-	free(u);
+	udp_free(u);
 }
 
 const struct front_io_ops front_io_udp = {udp_open, udp_own, udp_fd, udp_recv, udp_send, udp_close};

@@ -84,7 +84,7 @@ static void aim(struct front_worker *w, struct front_action *a)
 	a->agent = a->net + FRONT_OUT_MAX;
 }
 
-static void put_out(struct front_worker *w, unsigned port, char *data, size_t n, const struct wn_addr *to)
+static void put_out(struct front_worker *w, unsigned port, char *data, size_t n, const struct wn_addr *to, uint32_t order)
 {
 	struct port *p;
 
@@ -95,6 +95,7 @@ static void put_out(struct front_worker *w, unsigned port, char *data, size_t n,
 	p = &w->port[port - 1];
 	p->out[p->nout].data = data;
 	p->out[p->nout].n = n;
+	p->out[p->nout].order = order;
 	if (to != NULL)
 		p->out[p->nout].addr = *to;
 	p->nout++;
@@ -120,7 +121,7 @@ static void carry_out(struct front_worker *w, const struct front_action *a)
 	if (a->net_n > 0) {
 		unsigned port = front_flow_is_stream(a->to.id) ? 0 : port_of(w, &a->to);
 
-		put_out(w, port, a->net, a->net_n, &a->to.addr);
+		put_out(w, port, a->net, a->net_n, &a->to.addr, a->order);
 		kept = port != 0;
 		full = kept && w->port[port - 1].nout == FRONT_BATCH;
 	}
@@ -130,7 +131,7 @@ static void carry_out(struct front_worker *w, const struct front_action *a)
 	} else if (a->agent_n > 0) {
 		unsigned port = w->of_hop[a->hop];
 
-		put_out(w, port, a->agent, a->agent_n, NULL);
+		put_out(w, port, a->agent, a->agent_n, NULL, a->order);
 		kept |= port != 0;
 		full |= port != 0 && w->port[port - 1].nout == FRONT_BATCH;
 	}
