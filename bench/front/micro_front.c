@@ -613,11 +613,12 @@ static void fresh(void)
 
 static double look_all(void)
 {
-	volatile unsigned first = 0;
+	unsigned first = 0;
 	double from = now_ns();
 
 	for (unsigned i = 0; i < MANY; i++)
 		first += front_core_first_class(b.w.core, span_of(b.item[i].text, b.item[i].n), &b.item[i].from, b.w.now_ms, b.w.unix_s);
+	__asm__ volatile("" : : "r"(first)); /* it is wanted */
 	return (now_ns() - from) / MANY;
 }
 
