@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* front-micro [--markdown | --json FILE]: what each outcome costs the front's core, without any input and output: the first look by which a
- * worker sorts (front_core_first_class) and the decision (front_core_message and its like). Hot caches; medians over rounds. */
+ * worker sorts (front_core_look) and the decision (front_core_message and its like). Hot caches; medians over rounds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -611,14 +611,17 @@ static void fresh(void)
 	}
 }
 
+static struct front_look looks[MANY];
+static enum front_class class[MANY];
+
+/* As a worker does: a look at all, then those that are not done with that. */
 static double look_all(void)
 {
-	unsigned first = 0;
 	double from = now_ns();
 
 	for (unsigned i = 0; i < MANY; i++)
-		first += front_core_first_class(b.w.core, span_of(b.item[i].text, b.item[i].n), &b.item[i].from, b.w.now_ms, b.w.unix_s);
-	__asm__ volatile("" : : "r"(first)); /* it is wanted */
+		class[i] = front_core_look(b.w.core, span_of(b.item[i].text, b.item[i].n), &b.item[i].from, b.w.now_ms, b.w.unix_s,
+					   &looks[i], &b.w.a);
 	return (now_ns() - from) / MANY;
 }
 
@@ -626,12 +629,17 @@ static void one(const struct row *r, unsigned i)
 {
 	struct span in = span_of(b.item[i].text, b.item[i].n);
 
-	if (r->way == NET)
+	if (r->way == NET) {
+		if (class[i] == FRONT_CLASS_DONE)
+			return;
 		front_core_message(b.w.core, in, &b.item[i].from, b.w.now_ms, b.w.unix_s, &b.w.a);
-	else if (r->way == AGENT)
+		if (class[i] == FRONT_CLASS_FIRST)
+			front_core_looked(b.w.core, &looks[i], &b.w.a, b.w.now_ms);
+	} else if (r->way == AGENT) {
 		front_core_from_agent(b.w.core, 0, in, b.w.now_ms, b.w.unix_s, &b.w.a);
-	else
+	} else {
 		(void)front_core_tick(b.w.core, b.w.now_ms, &b.w.a);
+	}
 }
 
 static int by_value(const void *x, const void *y)
@@ -655,8 +663,8 @@ static void measure(struct row *r)
 			r->setup();
 		for (unsigned i = 0; i < MANY; i++)
 			r->prepare(i);
-		look[k] = r->way == NET ? look_all() : 0;
 		before = front_core_count(b.w.core, r->outcome);
+		look[k] = r->way == NET ? look_all() : 0;
 		ns[k] = now_ns();
 		for (unsigned i = 0; i < MANY; i++)
 			one(r, i);
