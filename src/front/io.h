@@ -26,6 +26,8 @@ struct front_io_ops {
 	/** Fills up to n <= FRONT_BATCH packets whose data have FRONT_DATAGRAM_MAX + 1 bytes. \return how many; 0: none now; negative
 	 * errno. */
 	int (*recv)(void *io, struct front_packet *p, unsigned n);
+	/** How full the place is in which datagrams wait for recv, in 256ths. */
+	unsigned (*waiting)(void *io);
 	/** Addresses do not count where there is a peer. Packets may overtake each other where `order` lets them. \return how many were
 	 * taken; the rest found no room. */
 	unsigned (*send)(void *io, const struct front_packet *p, unsigned n);

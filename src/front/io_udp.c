@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdbool.h>
@@ -247,6 +248,16 @@ static int udp_recv(void *io, struct front_packet *p, unsigned n)
 	return got;
 }
 
+static unsigned udp_waiting(void *io)
+{
+	uint32_t info[SK_MEMINFO_VARS];
+	socklen_t len = sizeof(info);
+
+	if (getsockopt(((struct udp *)io)->fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0 || info[SK_MEMINFO_RCVBUF] < 256)
+		return 256;
+	return info[SK_MEMINFO_RMEM_ALLOC] / (info[SK_MEMINFO_RCVBUF] / 256);
+}
+
 /* Which send the packet joins; `next`: a new one. It must not go before an earlier packet of its order. */
 static unsigned join(const struct udp *u, const struct front_packet *p, unsigned i, unsigned next)
 {
@@ -358,4 +369,4 @@ static void udp_close(void *io)
 	udp_free(u);
 }
 
-const struct front_io_ops front_io_udp = {udp_open, udp_own, udp_fd, udp_recv, udp_send, udp_close};
+const struct front_io_ops front_io_udp = {udp_open, udp_own, udp_fd, udp_recv, udp_waiting, udp_send, udp_close};

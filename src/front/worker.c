@@ -17,14 +17,17 @@
 #define RING_BYTES (1u << 20)
 #define TICK_MS    50
 #define IN_BYTES   (FRONT_DATAGRAM_MAX + 64)
-#define OUT_MAX    (2 * FRONT_BATCH) /* buffers of what goes out, over all ports */
+#define OUT_BYTES  ((size_t)2 * FRONT_BATCH * FRONT_OUT_MAX) /* for what goes out, over all ports: one message behind the other */
 #define PORTS_MAX  (FRONT_LISTENERS_MAX + FRONT_HOPS_MAX)
 #define WAKE       UINT32_MAX
 
+/* As long as less than this waits in the kernel, in 256ths of what may, a batch of strangers is served behind each that is received: who
+ * comes behind them waits a millisecond or two. Beyond it the socket is emptied first, so that nobody is dropped there unseen. */
+#define PRESSED 32u
 /* In a row from one socket, before agents and timers have their turn. */
 #define DRAIN_BATCHES 16u
-/* Under load strangers are served when the sockets are empty, and besides, so that nobody is kept out for good, one for so many that came
- * in, and for so many that were served before them. */
+/* Meanwhile, so that nobody is kept out for good, one stranger is served for so many that came in, and for so many that were served before.
+ */
 #define STRANGER_PER_RECEIVED 64u
 #define STRANGER_PER_FIRST    8u
 #define OWED_MAX              (FRONT_BATCH * STRANGER_PER_RECEIVED)
@@ -52,7 +55,7 @@ struct front_worker {
 	atomic_bool stop;
 	_Atomic uint64_t unsent;
 	bool pushed; /* since the relay was last told */
-	unsigned nout;
+	size_t out_n;
 	struct strangers *strangers;
 	uint32_t owed; /* to strangers, in STRANGER_PER_RECEIVEDths */
 	struct front_packet in[FRONT_BATCH];
@@ -63,7 +66,7 @@ static void flush(struct front_worker *w)
 {
 	unsigned unsent = 0;
 
-	for (unsigned i = 0; w->nout > 0 && i < w->nports; i++) {
+	for (unsigned i = 0; w->out_n > 0 && i < w->nports; i++) {
 		struct port *p = &w->port[i];
 
 		if (p->nout > 0)
@@ -72,15 +75,15 @@ static void flush(struct front_worker *w)
 	}
 	if (unsent > 0)
 		atomic_fetch_add_explicit(&w->unsent, unsent, memory_order_relaxed);
-	w->nout = 0;
+	w->out_n = 0;
 }
 
 /* Two buffers for the next message's consequences. */
 static void aim(struct front_worker *w, struct front_action *a)
 {
-	if (w->nout + 2 > OUT_MAX)
+	if (w->out_n + (size_t)2 * FRONT_OUT_MAX > OUT_BYTES)
 		flush(w);
-	a->net = w->out_mem + (size_t)w->nout * FRONT_OUT_MAX;
+	a->net = w->out_mem + w->out_n;
 	a->agent = a->net + FRONT_OUT_MAX;
 }
 
@@ -116,14 +119,15 @@ static unsigned port_of(const struct front_worker *w, const struct front_flow *t
 
 static void carry_out(struct front_worker *w, const struct front_action *a)
 {
-	bool kept = false, full = false;
+	size_t kept = 0;
+	bool full = false;
 
 	if (a->net_n > 0) {
 		unsigned port = front_flow_is_stream(a->to.id) ? 0 : port_of(w, &a->to);
 
 		put_out(w, port, a->net, a->net_n, &a->to.addr, a->order);
-		kept = port != 0;
-		full = kept && w->port[port - 1].nout == FRONT_BATCH;
+		kept = port != 0 ? a->net_n : 0;
+		full = port != 0 && w->port[port - 1].nout == FRONT_BATCH;
 	}
 	if (a->agent_n > 0 && a->hop == FRONT_HOP_AGENT) {
 		front_ring_push(w->outbox, a->tenant, span_of(a->agent, a->agent_n));
@@ -132,11 +136,12 @@ static void carry_out(struct front_worker *w, const struct front_action *a)
 		unsigned port = w->of_hop[a->hop];
 
 		put_out(w, port, a->agent, a->agent_n, NULL, a->order);
-		kept |= port != 0;
+		if (port != 0)
+			kept = (size_t)(a->agent - a->net) + a->agent_n;
 		full |= port != 0 && w->port[port - 1].nout == FRONT_BATCH;
 	}
-	if (kept)
-		w->nout += 2;
+	if (kept > 0)
+		w->out_n += (kept + 63) & ~(size_t)63;
 	if (full)
 		flush(w);
 }
@@ -208,22 +213,29 @@ static void receive(struct front_worker *w, unsigned port)
 	flush(w);
 }
 
-/* True: there is more. Agents and hops come first: a flood cannot starve them. */
-static bool serve_ports(struct front_worker *w)
+/* True: there is more. Agents and hops come first: a flood cannot starve them. *pressed: so much that strangers have to wait. */
+static bool serve_ports(struct front_worker *w, bool *pressed)
 {
 	bool more = false;
 
+	*pressed = false;
 	/* trunks have the highest numbers */
 	for (unsigned i = w->nports; i-- > 0;) {
-		for (unsigned n = 0; n < DRAIN_BATCHES && w->port[i].ready; n++)
+		struct port *p = &w->port[i];
+		bool full = true;
+
+		for (unsigned n = 0; n < DRAIN_BATCHES && p->ready && full; n++) {
 			receive(w, i);
-		more |= w->port[i].ready;
+			full = p->ready && w->opt.io->waiting(p->io) >= PRESSED;
+		}
+		more |= p->ready;
+		*pressed |= p->ready && full && p->hop == FRONT_HOP_AGENT;
 	}
 	return more;
 }
 
-/* A batch of them when the sockets are empty, else what they are owed. \return whether some could be served at once. */
-static bool serve_strangers(struct front_worker *w, bool idle)
+/* A batch of them, or when there is no time what they are owed. \return whether some could be served at once. */
+static bool serve_strangers(struct front_worker *w, bool pressed)
 {
 	const uint64_t now_ms = wn_now_ms(), unix_s = wn_unix_s();
 	const struct front_packet *p;
@@ -231,10 +243,10 @@ static bool serve_strangers(struct front_worker *w, bool idle)
 
 	if (w->owed > OWED_MAX)
 		w->owed = OWED_MAX;
-	most = idle ? FRONT_BATCH : w->owed / STRANGER_PER_RECEIVED;
+	most = pressed ? w->owed / STRANGER_PER_RECEIVED : FRONT_BATCH;
 	for (n = 0; n < most && (p = strangers_take(w->strangers, now_ms, &port)) != NULL; n++)
 		serve(w, &w->port[port], p, NULL, now_ms, unix_s);
-	w->owed = idle ? 0 : w->owed - n * STRANGER_PER_RECEIVED;
+	w->owed = pressed ? w->owed - n * STRANGER_PER_RECEIVED : 0;
 	flush(w);
 	return n == most && strangers_count(w->strangers) > 0;
 }
@@ -281,7 +293,7 @@ static void *run(void *arg)
 	struct front_worker *w = arg;
 	struct epoll_event ev[PORTS_MAX + 1];
 	uint64_t count, next_tick = 0;
-	bool more = false, busy;
+	bool more = false, pressed;
 
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
 		/* who waits for strangers_per_s is looked after soon */
@@ -295,8 +307,8 @@ static void *run(void *arg)
 		}
 		/* Answers of agents are always served between two batches: a flood cannot starve them. */
 		more = serve_agents(w);
-		busy = serve_ports(w);
-		more |= serve_strangers(w, !busy) || busy;
+		more |= serve_ports(w, &pressed);
+		more |= serve_strangers(w, pressed);
 		if (wn_now_ms() >= next_tick) {
 			tick(w);
 			next_tick = wn_now_ms() + TICK_MS;
@@ -365,7 +377,7 @@ int front_worker_new(const struct front_worker_options *opt, struct front_worker
 	r = w->epoll < 0 || w->wake < 0 ? -errno : 0;
 	w->port = calloc(PORTS_MAX, sizeof(*w->port));
 	w->in_mem = malloc((size_t)FRONT_BATCH * IN_BYTES);
-	w->out_mem = malloc((size_t)OUT_MAX * FRONT_OUT_MAX);
+	w->out_mem = malloc(OUT_BYTES);
 	if (w->port == NULL || w->in_mem == NULL || w->out_mem == NULL)
 		r = -ENOMEM;
 	for (unsigned i = 0; r == 0 && i < FRONT_BATCH; i++)
@@ -445,7 +457,7 @@ void front_worker_free(struct front_worker *w)
 	front_ring_free(w->outbox);
 	free(w->in_mem);
 	if (w->out_mem != NULL)
-		explicit_bzero(w->out_mem, (size_t)OUT_MAX * FRONT_OUT_MAX); /* session keys went through it */
+		explicit_bzero(w->out_mem, OUT_BYTES); /* session keys went through it */
 	free(w->out_mem);
 	free(w);
 }

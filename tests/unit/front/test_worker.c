@@ -28,6 +28,7 @@ static struct {
 	struct front_packet in[KEPT];
 	unsigned nin, taken;
 	bool endless; /* the first one again and again */
+	unsigned waiting;
 	char in_mem[KEPT][4096];
 	char out_mem[KEPT][4096];
 	struct front_packet out[KEPT];
@@ -90,6 +91,12 @@ static int mem_recv(void *x, struct front_packet *p, unsigned n)
 	return (int)got;
 }
 
+static unsigned mem_waiting(void *x)
+{
+	(void)x;
+	return io.waiting;
+}
+
 static unsigned mem_send(void *x, const struct front_packet *p, unsigned n)
 {
 	(void)x;
@@ -109,7 +116,7 @@ static void mem_close(void *x)
 	(void)x;
 }
 
-static const struct front_io_ops mem = {mem_open, mem_own, mem_fd, mem_recv, mem_send, mem_close};
+static const struct front_io_ops mem = {mem_open, mem_own, mem_fd, mem_recv, mem_waiting, mem_send, mem_close};
 
 static void notify(void *arg)
 {
@@ -138,6 +145,7 @@ static int setup(void **state)
 	w.now_ms = wn_now_ms();
 	w.unix_s = wn_unix_s();
 	memset(&io, 0, sizeof(io));
+	io.waiting = 256;
 	io.fd = eventfd(0, EFD_NONBLOCK);
 	io.sent_fd = eventfd(0, 0);
 	io.notify_fd = eventfd(0, 0);
