@@ -31,7 +31,14 @@ struct file_tenant {
 	uint32_t *max_calls, *user_calls_per_s, *service_calls_per_s;
 };
 
+struct file_streams {
+	uint32_t *max_connections, *per_address, *backlog;
+	uint32_t *tls_handshakes, *tls_handshakes_per_s;
+	uint32_t *tls_handshake_s, *first_message_s, *stranger_idle_s, *idle_s, *stalled_s;
+};
+
 struct file_root {
+	struct file_streams *streams;
 	char *listen, *agents, *keys, *socket, *user, *tls_certificate, *tls_key, *state, *metrics;
 	char **also_listen;
 	uint32_t also_listen_count;
@@ -68,10 +75,27 @@ static const cyaml_schema_field_t tenant_fields[] = {
 
 static const cyaml_schema_value_t tenant_entry = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_tenant, tenant_fields)};
 
+#define STREAMS_NUMBER(key) CYAML_FIELD_UINT_PTR(#key, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_streams, key)
+
+static const cyaml_schema_field_t streams_fields[] = {
+	STREAMS_NUMBER(max_connections),
+	STREAMS_NUMBER(per_address),
+	STREAMS_NUMBER(backlog),
+	STREAMS_NUMBER(tls_handshakes),
+	STREAMS_NUMBER(tls_handshakes_per_s),
+	STREAMS_NUMBER(tls_handshake_s),
+	STREAMS_NUMBER(first_message_s),
+	STREAMS_NUMBER(stranger_idle_s),
+	STREAMS_NUMBER(idle_s),
+	STREAMS_NUMBER(stalled_s),
+	CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t root_fields[] = {
 	CYAML_FIELD_STRING_PTR("listen", CYAML_FLAG_POINTER, struct file_root, listen, 1, 255),
 	CYAML_FIELD_SEQUENCE("also_listen", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, also_listen, &address, 1,
 			     FRONT_LISTENERS_MAX - 1),
+	CYAML_FIELD_MAPPING_PTR("streams", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, streams, streams_fields),
 	CYAML_FIELD_STRING_PTR("tls_certificate", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, tls_certificate, 1, 255),
 	CYAML_FIELD_STRING_PTR("tls_key", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, tls_key, 1, 255),
 	CYAML_FIELD_STRING_PTR("state", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, state, 1, 255),
@@ -340,6 +364,38 @@ static int set_also_listen(struct at *at, const struct file_root *f, struct fron
 	return 0;
 }
 
+static int set_streams(struct at *at, const struct file_streams *given, struct front_config *c)
+{
+	static const struct file_streams none;
+	const struct file_streams *f = given != NULL ? given : &none;
+	struct front_stream_limits *l = &c->streams;
+	const struct {
+		const char *key;
+		const uint32_t *value;
+		uint32_t otherwise, min, max, unit, *out;
+	} number[] = {
+		{"max_connections", f->max_connections, 16384, 64, 1000000, 1, &l->connections},
+		{"per_address", f->per_address, 256, 1, 65535, 1, &l->per_address},
+		{"backlog", f->backlog, 512, 1, 65535, 1, &c->backlog},
+		{"tls_handshakes", f->tls_handshakes, 256, 1, 1000000, 1, &l->handshakes},
+		{"tls_handshakes_per_s", f->tls_handshakes_per_s, 400, 1, 1000000, 1, &l->handshakes_per_s},
+		{"tls_handshake_s", f->tls_handshake_s, 5, 1, 3600, 1000, &l->due_ms[STREAM_DUE_HANDSHAKE]},
+		{"first_message_s", f->first_message_s, 5, 1, 3600, 1000, &l->due_ms[STREAM_DUE_FIRST]},
+		{"stranger_idle_s", f->stranger_idle_s, 10, 1, 3600, 1000, &l->due_ms[STREAM_DUE_STRANGER]},
+		{"idle_s", f->idle_s, 600, 1, 86400, 1000, &l->due_ms[STREAM_DUE_TRUSTED]},
+		{"stalled_s", f->stalled_s, 10, 1, 3600, 1000, &l->due_ms[STREAM_DUE_STALLED]},
+	};
+	int r = 0;
+
+	snprintf(at->prefix, sizeof(at->prefix), "streams.");
+	for (unsigned i = 0; r == 0 && i < sizeof(number) / sizeof(number[0]); i++) {
+		r = set_number(at, number[i].key, number[i].value, number[i].otherwise, number[i].min, number[i].max, number[i].out);
+		*number[i].out *= number[i].unit;
+	}
+	at->prefix[0] = 0;
+	return r;
+}
+
 int front_config_load(const char *file, struct front_config *out)
 {
 	struct at at = {.file = file};
@@ -357,6 +413,8 @@ int front_config_load(const char *file, struct front_config *out)
 	c.has_metrics = f->metrics != NULL;
 	if (r == 0 && c.has_metrics)
 		r = set_addr(&at, "metrics", f->metrics, "127.0.0.1:9464", &c.metrics);
+	if (r == 0)
+		r = set_streams(&at, f->streams, &c);
 	if (r == 0)
 		r = set_text(&at, "tls_certificate", f->tls_certificate, NULL, c.tls_certificate, sizeof(c.tls_certificate));
 	if (r == 0)

@@ -8,6 +8,7 @@
 #include "base/addr.h"
 #include "front/flow.h"
 #include "front/policy.h"
+#include "front/stream_policy.h"
 #include "peer/peer.h"
 #include "userdb/update.h"
 
@@ -37,6 +38,8 @@ struct front_config {
 	bool has_agents; /* some tenant has an agent; else `agents` is not listened on */
 	struct wn_addr agents;
 	char keys[256];
+	struct front_stream_limits streams; /* of the whole process; trusted and buffers are 0 */
+	uint32_t backlog;
 	char tls_certificate[256], tls_key[256]; /* "": none */
 	char state[256];                         /* "": none */
 	bool has_metrics;

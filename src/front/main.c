@@ -20,9 +20,13 @@
 #include "front/config.h"
 #include "front/relay.h"
 #include "front/snapshot.h"
+#include "front/stream.h"
+#include "front/tls.h"
 #include "front/worker.h"
 
-#define EXIT_USAGE 2
+#define EXIT_USAGE        2
+#define CONNECTIONS_MIN   16u /* of each worker: with fewer descriptors it makes no sense to listen on TCP */
+#define DESCRIPTORS_OTHER 64u /* log, control, metrics, state, libraries */
 
 struct front {
 	struct front_config config;
@@ -32,6 +36,7 @@ struct front {
 	struct front_worker *worker[FRONT_WORKERS_MAX];
 	unsigned nworkers;
 	struct peer_identity *identity;
+	struct front_tls *tls; /* NULL: no listener asks for it */
 	struct ctl_server *ctl;
 	uv_loop_t loop;
 	uv_signal_t term, interrupt;
@@ -43,13 +48,36 @@ static void usage(FILE *to)
 	fputs("usage: walnut-front --config FILE [--check]\n"
 	      "       walnut-front --help | --version\n"
 	      "\n"
-	      "The part of Walnut that strangers can talk to: challenges, authenticates and relays sign-ins (SIP over UDP).\n"
+	      "The part of Walnut that strangers can talk to: challenges, authenticates and relays sign-ins (SIP over UDP, TCP and TLS).\n"
 	      "\n"
 	      "  --config FILE  what to do; walnut-front(5)\n"
 	      "  --check        check FILE and the keys it names, and exit\n"
 	      "  --help         print this\n"
 	      "  --version      print the version\n",
 	      to);
+}
+
+static json_t *streams_status(const struct front *f)
+{
+	static const char *const class[] = {
+		[STREAM_HANDSHAKE] = "handshaking", [STREAM_STRANGER] = "strangers", [STREAM_TRUSTED] = "users"};
+	json_t *j = json_object();
+
+	for (unsigned c = STREAM_HANDSHAKE; c <= STREAM_TRUSTED; c++) {
+		uint64_t n = 0;
+
+		for (unsigned i = 0; i < f->nworkers; i++)
+			n += front_streams_open(front_worker_streams(f->worker[i]), (enum stream_class)c);
+		json_object_set_new(j, class[c], json_integer((json_int_t)n));
+	}
+	for (unsigned c = 0; c < FRONT_STREAM_COUNT_MAX; c++) {
+		uint64_t n = 0;
+
+		for (unsigned i = 0; i < f->nworkers; i++)
+			n += front_streams_count(front_worker_streams(f->worker[i]), (enum front_stream_count)c);
+		json_object_set_new(j, front_stream_count_name((enum front_stream_count)c), json_integer((json_int_t)n));
+	}
+	return j;
 }
 
 static json_t *status(struct front *f)
@@ -66,6 +94,8 @@ static json_t *status(struct front *f)
 			n += front_worker_count(f->worker[i], (enum front_outcome)o);
 		json_object_set_new(outcomes, front_outcome_name((enum front_outcome)o), json_integer((json_int_t)n));
 	}
+	if (f->nworkers > 0 && front_worker_streams(f->worker[0]) != NULL)
+		json_object_set_new(j, "streams", streams_status(f));
 	for (unsigned i = 0; i < f->nworkers; i++)
 		unsent += front_worker_unsent(f->worker[i]);
 	json_object_set_new(j, "outcomes", outcomes);
@@ -146,12 +176,46 @@ static int share(struct front *f)
 	return r < 0 ? r : 0;
 }
 
+static bool listens_on(const struct front *f, enum front_transport a, enum front_transport b)
+{
+	for (unsigned i = 0; i < f->config.nalso; i++)
+		if (f->config.also_listen[i].transport == a || f->config.also_listen[i].transport == b)
+			return true;
+	return false;
+}
+
+/* Connections are as many as there are descriptors for: accept must not fail for want of one. */
+static int find_descriptors(struct front *f)
+{
+	const uint32_t other =
+		DESCRIPTORS_OTHER + 4 * f->config.ntenants + 16 + f->config.threads * (FRONT_LISTENERS_MAX + FRONT_HOPS_MAX + 8);
+	uint32_t want = f->config.streams.connections + other, have = front_streams_descriptors(want);
+
+	if (have >= want)
+		return 0;
+	if (have < other + CONNECTIONS_MIN * f->config.threads) {
+		wn_err("only %u files may be open; %u are needed, with streams.max_connections as it is %u: raise the limit (LimitNOFILE)",
+		       have, other + CONNECTIONS_MIN * f->config.threads, want);
+		return -EMFILE;
+	}
+	wn_warn("only %u files may be open, so that there are at most %u connections and not %u; raise the limit (LimitNOFILE) to %u", have,
+		have - other, f->config.streams.connections, want);
+	f->config.streams.connections = have - other;
+	return 0;
+}
+
 /* Everything that may need root: sockets, keys. */
 static int open_all(struct front *f)
 {
 	struct front_relay_options ropt = {&f->config, &f->shared, f->identity, NULL};
+	struct front_stream_limits limits;
 	char addr[WN_ADDR_STR];
-	int r = share(f);
+	int r = listens_on(f, FRONT_TCP, FRONT_TLS) ? find_descriptors(f) : 0;
+
+	if (r != 0)
+		return r;
+	stream_limits_share(&f->config.streams, f->config.threads, &limits);
+	r = share(f);
 
 	if (r != 0) {
 		wn_err("cannot start: %s", strerror(-r));
@@ -170,7 +234,14 @@ static int open_all(struct front *f)
 	}
 	r = alone(&f->config.listen);
 	for (unsigned i = 0; r == 0 && i < f->config.threads; i++) {
-		struct front_worker_options wopt = {&f->shared, &front_io_udp, i, front_relay_notify, f->relay};
+		struct front_worker_options wopt = {.shared = &f->shared,
+						    .io = &front_io_udp,
+						    .index = i,
+						    .streams = &limits,
+						    .backlog = f->config.backlog,
+						    .tls = f->tls,
+						    .notify = front_relay_notify,
+						    .notify_arg = f->relay};
 
 		wopt.strangers_max = f->config.strangers_max;
 		wopt.strangers_per_s = (f->config.strangers_per_s + f->config.threads - 1) / f->config.threads;
@@ -254,8 +325,22 @@ static void close_all(struct front *f)
 	front_shared_fini(&f->shared);
 	nonce_window_free(f->shared.nonces);
 	free(f->shared.tenant);
+	front_tls_free(f->tls);
 	peer_identity_free(f->identity);
 	front_config_free(&f->config);
+}
+
+/* What proves who this front is, to agents and to callers. */
+static int load_keys(struct front *f, const char *file)
+{
+	int r;
+
+	wn_secret_named_by(file, "keys");
+	r = peer_identity_load(f->config.keys, "front", &f->identity);
+	wn_secret_named_by(file, "tls_key");
+	if (r == 0 && listens_on(f, FRONT_TLS, FRONT_TLS))
+		r = front_tls_new(f->config.tls_certificate, f->config.tls_key, &f->tls);
+	return r;
 }
 
 int main(int argc, char **argv)
@@ -306,15 +391,12 @@ int main(int argc, char **argv)
 	wn_log_init("walnut-front", WN_LOG_INFO);
 	if (front_config_load(file, &f.config) != 0)
 		return EXIT_USAGE;
-	wn_secret_named_by(file, "keys");
-	if (peer_identity_load(f.config.keys, "front", &f.identity) != 0) {
-		front_config_free(&f.config);
-		return EXIT_USAGE;
-	}
-	if (check) {
+	r = load_keys(&f, file);
+	if (r != 0 || check) {
+		front_tls_free(f.tls);
 		peer_identity_free(f.identity);
 		front_config_free(&f.config);
-		return 0;
+		return r != 0 ? EXIT_USAGE : 0;
 	}
 	setrlimit(RLIMIT_CORE, &no_core); /* a core would hold keys */
 	f.started_ms = wn_now_ms();

@@ -333,6 +333,13 @@ static void on_down(struct peer_conn *c, int reason, void *arg)
 	r->open--;
 }
 
+/* From one worker to another, whose connection it is for. A number that is no worker's stood in another front's token. */
+static void to_worker(struct front_relay *r, unsigned worker, struct span msg)
+{
+	if (worker >= r->nworkers || !front_worker_push(r->worker[worker], FRONT_RING_FLOW, msg))
+		r->dropped_to_worker++;
+}
+
 static void on_wake(uv_async_t *h)
 {
 	struct front_relay *r = h->data;
@@ -345,7 +352,9 @@ static void on_wake(uv_async_t *h)
 		while (front_ring_peek(box, &tenant, &msg)) {
 			struct conn *k = tenant < r->shared->ntenants ? r->tenant[tenant].conn : NULL;
 
-			if (k != NULL && peer_send(k->c, msg.p, msg.n) == 0)
+			if (tenant >= FRONT_RING_FLOW)
+				to_worker(r, tenant - FRONT_RING_FLOW, msg);
+			else if (k != NULL && peer_send(k->c, msg.p, msg.n) == 0)
 				r->bytes[LINK_SIP] += msg.n;
 			else
 				r->dropped_to_agent++;

@@ -32,6 +32,22 @@ struct stream_policy {
 	uint64_t paid_us; /* when the handshakes so far are paid for */
 };
 
+static uint32_t share(uint32_t whole, unsigned n)
+{
+	return whole / n + (whole % n != 0);
+}
+
+void stream_limits_share(const struct front_stream_limits *whole, unsigned n, struct front_stream_limits *out)
+{
+	*out = *whole;
+	out->connections = share(whole->connections, n);
+	out->trusted = out->connections - share(out->connections, 8);
+	out->buffers = share(out->connections, 4);
+	out->per_address = share(whole->per_address, n);
+	out->handshakes = share(whole->handshakes, n);
+	out->handshakes_per_s = share(whole->handshakes_per_s, n);
+}
+
 int stream_policy_new(const struct front_stream_limits *l, const uint8_t key[static 16], uint32_t first_generation,
 		      struct stream_policy **out)
 {

@@ -42,6 +42,10 @@ struct front_stream_limits {
 	uint32_t due_ms[STREAM_DUES];
 };
 
+/** One of n workers' share of what the process may have, rounded up; `trusted` and `buffers` follow from `connections`: seven eighths may
+ * be trusted, so that strangers always find a door, and a quarter may hold a part of a message. */
+void stream_limits_share(const struct front_stream_limits *whole, unsigned n, struct front_stream_limits *out);
+
 /** The policy's part of a connection; I/O reads it, only the policy writes. */
 struct stream_slot {
 	uint64_t key;      /* of its address */

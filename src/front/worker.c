@@ -20,6 +20,9 @@
 #define OUT_BYTES  ((size_t)2 * FRONT_BATCH * FRONT_OUT_MAX) /* for what goes out, over all ports: one message behind the other */
 #define PORTS_MAX  (FRONT_LISTENERS_MAX + FRONT_HOPS_MAX)
 #define WAKE       UINT32_MAX
+#define STREAMS    (UINT32_MAX - 1)
+
+_Static_assert(FRONT_STREAM_TRUSTED_MAX == FRONT_DATAGRAM_MAX, "the core takes what a stream brings");
 
 /* As long as less than this waits in the kernel, in 256ths of what may, a batch of strangers is served behind each that is received: who
  * comes behind them waits a millisecond or two. Beyond it the socket is emptied first, so that nobody is dropped there unseen. */
@@ -60,6 +63,10 @@ struct front_worker {
 	uint32_t owed; /* to strangers, in STRANGER_PER_RECEIVEDths */
 	struct front_packet in[FRONT_BATCH];
 	char *in_mem, *out_mem;
+	struct front_streams *streams; /* NULL: UDP alone */
+	bool streams_ready;
+	uint64_t now_ms, unix_s; /* of the streams' turn */
+	char elsewhere[sizeof(struct front_flow) + FRONT_OUT_MAX];
 };
 
 static void flush(struct front_worker *w)
@@ -87,12 +94,17 @@ static void aim(struct front_worker *w, struct front_action *a)
 	a->agent = a->net + FRONT_OUT_MAX;
 }
 
+static void note_unsent(struct front_worker *w)
+{
+	atomic_fetch_add_explicit(&w->unsent, 1, memory_order_relaxed);
+}
+
 static void put_out(struct front_worker *w, unsigned port, char *data, size_t n, const struct wn_addr *to, uint32_t order)
 {
 	struct port *p;
 
 	if (port == 0) {
-		atomic_fetch_add_explicit(&w->unsent, 1, memory_order_relaxed);
+		note_unsent(w);
 		return;
 	}
 	p = &w->port[port - 1];
@@ -117,13 +129,32 @@ static unsigned port_of(const struct front_worker *w, const struct front_flow *t
 	return l < sh->nlisteners ? w->of_listener[l] : 0;
 }
 
-static void carry_out(struct front_worker *w, const struct front_action *a)
+/* Over the connection that it belongs to; another worker's is reached through the relay. */
+static void to_stream(struct front_worker *w, const struct front_flow *to, struct span msg, uint64_t now_ms)
+{
+	const unsigned owner = front_flow_worker(to->id);
+
+	if (owner == w->opt.index) {
+		if (w->streams == NULL || front_streams_send(w->streams, to, msg, now_ms) != 0)
+			note_unsent(w);
+		return;
+	}
+	memcpy(w->elsewhere, to, sizeof(*to));
+	memcpy(w->elsewhere + sizeof(*to), msg.p, msg.n);
+	if (!front_ring_push(w->outbox, FRONT_RING_FLOW + owner, span_of(w->elsewhere, sizeof(*to) + msg.n)))
+		note_unsent(w);
+	w->pushed = true;
+}
+
+static void carry_out(struct front_worker *w, const struct front_action *a, uint64_t now_ms)
 {
 	size_t kept = 0;
 	bool full = false;
 
-	if (a->net_n > 0) {
-		unsigned port = front_flow_is_stream(a->to.id) ? 0 : port_of(w, &a->to);
+	if (a->net_n > 0 && front_flow_is_stream(a->to.id)) {
+		to_stream(w, &a->to, span_of(a->net, a->net_n), now_ms);
+	} else if (a->net_n > 0) {
+		unsigned port = port_of(w, &a->to);
 
 		put_out(w, port, a->net, a->net_n, &a->to.addr, a->order);
 		kept = port != 0 ? a->net_n : 0;
@@ -152,7 +183,7 @@ static void serve_hop(struct front_worker *w, const struct port *port, const str
 
 	aim(w, &a);
 	front_core_from_hop(w->core, port->hop, span_of(p->data, p->n), now_ms, unix_s, &a);
-	carry_out(w, &a);
+	carry_out(w, &a, now_ms);
 }
 
 /* look: NULL for a stranger. */
@@ -165,9 +196,28 @@ static void serve(struct front_worker *w, const struct port *port, const struct 
 	aim(w, &a);
 	front_core_set_room(w->core, front_ring_room(w->outbox, FRONT_OUT_MAX));
 	front_core_message(w->core, span_of(p->data, p->n), &from, now_ms, unix_s, &a);
-	carry_out(w, &a);
+	carry_out(w, &a, now_ms);
 	if (look != NULL)
 		front_core_looked(w->core, look, &a, now_ms);
+}
+
+/* A whole message of a connection. A stranger's turn has come: who is trusted was served before. */
+static void on_stream(void *arg, const struct front_flow *from, struct span msg)
+{
+	struct front_worker *w = arg;
+	struct front_look look;
+	struct front_action a;
+
+	aim(w, &a);
+	if (front_core_look(w->core, msg, from, w->now_ms, w->unix_s, &look, &a) != FRONT_CLASS_DONE) {
+		front_core_set_room(w->core, front_ring_room(w->outbox, FRONT_OUT_MAX));
+		front_core_message(w->core, msg, from, w->now_ms, w->unix_s, &a);
+		if (a.trusted)
+			front_streams_trust(w->streams, from->id, w->now_ms);
+		if (look.class == FRONT_CLASS_FIRST)
+			front_core_looked(w->core, &look, &a, w->now_ms);
+	}
+	carry_out(w, &a, w->now_ms);
 }
 
 /* Those who carry a nonce or a token that verifies are served at once, the others wait. */
@@ -180,7 +230,7 @@ static void sort(struct front_worker *w, unsigned port, struct front_packet *p, 
 	aim(w, &a);
 	switch (front_core_look(w->core, span_of(p->data, p->n), &from, now_ms, unix_s, &look, &a)) {
 	case FRONT_CLASS_DONE:
-		carry_out(w, &a);
+		carry_out(w, &a, now_ms);
 		break;
 	case FRONT_CLASS_FIRST:
 		serve(w, &w->port[port], p, &look, now_ms, unix_s);
@@ -213,8 +263,9 @@ static void receive(struct front_worker *w, unsigned port)
 	flush(w);
 }
 
-/* True: there is more. Agents and hops come first: a flood cannot starve them. *pressed: so much that strangers have to wait. */
-static bool serve_ports(struct front_worker *w, bool *pressed)
+/* True: there is more. Agents and hops come first: a flood cannot starve them. *pressed: so much that strangers have to wait; *hops: there is
+ * more of hops. */
+static bool serve_ports(struct front_worker *w, bool *pressed, bool *hops)
 {
 	bool more = false;
 
@@ -230,6 +281,7 @@ static bool serve_ports(struct front_worker *w, bool *pressed)
 		}
 		more |= p->ready;
 		*pressed |= p->ready && full && p->hop == FRONT_HOP_AGENT;
+		*hops |= p->ready && p->hop != FRONT_HOP_AGENT;
 	}
 	return more;
 }
@@ -251,6 +303,18 @@ static bool serve_strangers(struct front_worker *w, bool pressed)
 	return n == most && strangers_count(w->strangers) > 0;
 }
 
+/* True: there is more. New connections only when nothing waits that belongs to a call. */
+static bool serve_streams(struct front_worker *w, bool calls_wait)
+{
+	if (w->streams == NULL || !w->streams_ready)
+		return false;
+	w->now_ms = wn_now_ms();
+	w->unix_s = wn_unix_s();
+	w->streams_ready = front_streams_serve(w->streams, w->now_ms, !calls_wait);
+	flush(w);
+	return w->streams_ready;
+}
+
 /* True: there is more. */
 static bool serve_agents(struct front_worker *w)
 {
@@ -261,6 +325,14 @@ static bool serve_agents(struct front_worker *w)
 
 	for (unsigned n = 0; n < 2 * FRONT_BATCH && front_ring_peek(w->inbox, &tenant, &msg); n++) {
 		aim(w, &a);
+		if (tenant == FRONT_RING_FLOW) {
+			struct front_flow to;
+
+			memcpy(&to, msg.p, sizeof(to));
+			to_stream(w, &to, span_of(msg.p + sizeof(to), msg.n - sizeof(to)), now_ms);
+			front_ring_next(w->inbox);
+			continue;
+		}
 		front_core_set_room(w->core, front_ring_room(w->outbox, FRONT_OUT_MAX));
 		if (msg.n == 0)
 			front_core_agent_gone(w->core, tenant, now_ms);
@@ -268,7 +340,7 @@ static bool serve_agents(struct front_worker *w)
 			front_core_from_agent(w->core, tenant, msg, now_ms, unix_s, &a);
 		front_ring_next(w->inbox);
 		if (msg.n > 0)
-			carry_out(w, &a);
+			carry_out(w, &a, now_ms);
 	}
 	flush(w);
 	return front_ring_peek(w->inbox, &tenant, &msg);
@@ -283,31 +355,36 @@ static void tick(struct front_worker *w)
 		aim(w, &a);
 		if (!front_core_tick(w->core, now_ms, &a))
 			break;
-		carry_out(w, &a);
+		carry_out(w, &a, now_ms);
 	}
+	if (w->streams != NULL)
+		front_streams_tick(w->streams, now_ms);
 	flush(w);
 }
 
 static void *run(void *arg)
 {
 	struct front_worker *w = arg;
-	struct epoll_event ev[PORTS_MAX + 1];
+	struct epoll_event ev[PORTS_MAX + 2];
 	uint64_t count, next_tick = 0;
-	bool more = false, pressed;
+	bool more = false, pressed, calls_wait;
 
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
 		/* who waits for strangers_per_s is looked after soon */
-		int n = epoll_wait(w->epoll, ev, PORTS_MAX + 1, more ? 0 : strangers_count(w->strangers) > 0 ? 1 : TICK_MS);
+		int n = epoll_wait(w->epoll, ev, PORTS_MAX + 2, more ? 0 : strangers_count(w->strangers) > 0 ? 1 : TICK_MS);
 
 		for (int i = 0; i < n; i++) {
 			if (ev[i].data.u32 == WAKE)
 				(void)!read(w->wake, &count, sizeof(count));
+			else if (ev[i].data.u32 == STREAMS)
+				w->streams_ready = true;
 			else
 				w->port[ev[i].data.u32].ready = true;
 		}
 		/* Answers of agents are always served between two batches: a flood cannot starve them. */
-		more = serve_agents(w);
-		more |= serve_ports(w, &pressed);
+		calls_wait = more = serve_agents(w);
+		more |= serve_ports(w, &pressed, &calls_wait);
+		more |= serve_streams(w, calls_wait);
 		more |= serve_strangers(w, pressed);
 		if (wn_now_ms() >= next_tick) {
 			tick(w);
@@ -364,6 +441,30 @@ static int open_ports(struct front_worker *w)
 	return r;
 }
 
+static int open_streams(struct front_worker *w)
+{
+	const struct front_shared *sh = w->opt.shared;
+	const struct front_streams_options opt = {.worker = w->opt.index,
+						  .limits = w->opt.streams,
+						  .tls = w->opt.tls,
+						  .backlog = w->opt.backlog,
+						  .message = on_stream,
+						  .arg = w};
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < sh->nlisteners; i++) {
+		const struct front_listener *l = &sh->listener[i];
+
+		if (l->transport == FRONT_UDP)
+			continue;
+		if (w->streams == NULL && (r = front_streams_new(&opt, &w->streams)) == 0)
+			r = watch(w->epoll, front_streams_fd(w->streams), STREAMS);
+		if (r == 0)
+			r = front_streams_listen(w->streams, l->transport, i, &l->addr);
+	}
+	return r;
+}
+
 int front_worker_new(const struct front_worker_options *opt, struct front_worker **out)
 {
 	struct front_worker *w = calloc(1, sizeof(*w));
@@ -392,6 +493,8 @@ int front_worker_new(const struct front_worker_options *opt, struct front_worker
 		r = front_core_new(opt->shared, opt->index, 0, &w->core);
 	if (r == 0)
 		r = open_ports(w);
+	if (r == 0)
+		r = open_streams(w);
 	if (r == 0)
 		r = watch(w->epoll, w->wake, WAKE);
 	if (r != 0)
@@ -444,6 +547,7 @@ void front_worker_free(struct front_worker *w)
 		(void)!write(w->wake, &one, sizeof(one));
 		pthread_join(w->thread, NULL);
 	}
+	front_streams_free(w->streams);
 	for (unsigned i = 0; i < w->nports; i++)
 		w->opt.io->close(w->port[i].io);
 	free(w->port);
@@ -484,4 +588,9 @@ uint64_t front_worker_count(const struct front_worker *w, enum front_outcome o)
 uint64_t front_worker_unsent(const struct front_worker *w)
 {
 	return atomic_load_explicit(&w->unsent, memory_order_relaxed);
+}
+
+const struct front_streams *front_worker_streams(const struct front_worker *w)
+{
+	return w->streams;
 }

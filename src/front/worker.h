@@ -8,13 +8,21 @@
 #include "front/core.h"
 #include "front/io.h"
 #include "front/ring.h"
+#include "front/stream.h"
 
 struct front_worker;
+
+/** What stands in a ring where a tenant's number would: the message is one for a flow, behind its struct front_flow. From a worker to the
+ * relay it is added to the number of the worker that the flow belongs to. */
+#define FRONT_RING_FLOW FRONT_TENANTS_MAX
 
 struct front_worker_options {
 	struct front_shared *shared;
 	const struct front_io_ops *io;
 	unsigned index;
+	const struct front_stream_limits *streams; /* for TCP and TLS listeners, this worker's share; copied */
+	unsigned backlog;                          /* of each of them */
+	struct front_tls *tls;                     /* for TLS listeners */
 	/** Called on the worker's thread after it has pushed to its outbox. Must be quick (uv_async_send). */
 	void (*notify)(void *arg);
 	void *notify_arg;
@@ -30,8 +38,8 @@ int front_worker_start(struct front_worker *w);
 /** Ends the thread, if it runs, and frees. */
 void front_worker_free(struct front_worker *w);
 
-/** A message from a tenant's agent, or an empty one: the agent has gone. The relay's thread. False: the way is full, the message was
- * dropped. */
+/** A message from a tenant's agent, an empty one: the agent has gone, or one for a flow (FRONT_RING_FLOW). The relay's thread. False: the
+ * way is full, the message was dropped. */
 bool front_worker_push(struct front_worker *w, unsigned tenant, struct span msg);
 /** Where the worker's messages to agents wait; read by the relay's thread. */
 struct front_ring *front_worker_outbox(struct front_worker *w);
@@ -39,3 +47,5 @@ struct front_ring *front_worker_outbox(struct front_worker *w);
 /** Any thread. */
 uint64_t front_worker_count(const struct front_worker *w, enum front_outcome o);
 uint64_t front_worker_unsent(const struct front_worker *w);
+/** Its connections, or NULL: it listens on UDP alone. Only what stream.h says is for any thread. */
+const struct front_streams *front_worker_streams(const struct front_worker *w);
