@@ -39,7 +39,7 @@ static void challenge(struct front_core *c, struct front_in *in, bool stale, enu
 
 	core_to_tag(c, in, tag);
 	nonce_issue(&c->issuer, in->src, realm, front_flow_scope(in->flow->id), in->now_ms, nonce);
-	sip_buf_init(&b, out->net, in->raw.n);
+	sip_buf_init(&b, out->net, core_answer_max(in));
 	sip_put_response(&b, &in->m, 407, "Proxy Authentication Required", span_of(tag, sizeof(tag)), in->src);
 	put_challenge(&b, realm, nonce, stale, t->sha256 ? DIGEST_SHA256 : DIGEST_MD5);
 	first = b;
@@ -50,7 +50,7 @@ static void challenge(struct front_core *c, struct front_in *in, bool stale, enu
 		b = first; /* the second challenge is left out where it does not fit */
 		sip_put(&b, end);
 	}
-	if (b.overflow || b.len > in->raw.n) {
+	if (b.overflow || b.len > core_answer_max(in)) {
 		core_done(c, out, FRONT_challenge_too_large);
 		return;
 	}

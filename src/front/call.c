@@ -98,7 +98,7 @@ void call_refuse(struct front_core *c, struct front_in *in, unsigned status, con
 		sip_printf(&b, "Retry-After: %u\r\n", retry_after_s);
 	sip_put(&b, SPAN_LIT("Content-Length: 0\r\n\r\n"));
 	/* Who has proven nothing gets no more than was sent. */
-	if (!b.overflow && (out->trusted || b.len <= in->raw.n)) {
+	if (!b.overflow && (out->trusted || b.len <= core_answer_max(in))) {
 		out->net_n = b.len;
 		out->to = *in->flow;
 	}
@@ -213,7 +213,7 @@ void call_begin(struct front_core *c, struct front_in *in, const struct call_gra
 	sip_buf_init(&b, out->net, FRONT_OUT_MAX);
 	sip_put_response(&b, &in->m, 100, "Trying", span_of(NULL, 0), in->src);
 	sip_put(&b, SPAN_LIT("Content-Length: 0\r\n\r\n"));
-	out->net_n = b.overflow || (!out->trusted && b.len > in->raw.n) ? 0 : b.len;
+	out->net_n = b.overflow || (!out->trusted && b.len > core_answer_max(in)) ? 0 : b.len;
 	out->to = *in->flow;
 	txn_keep(c->txns, x, sip_buf_span(&b));
 	if (g->hop != FRONT_HOP_AGENT && c->sh->hop[g->hop].transport == FRONT_UDP)
@@ -399,7 +399,7 @@ bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action 
 	while ((x = txn_due(c->txns, now_ms)) != NULL) {
 		if (x->state == TXN_COMPLETED && now_ms < x->deadline_ms) {
 			txn_again(c->txns, x, now_ms);
-			if (x->answer_n == 0)
+			if (x->answer_n == 0 || front_flow_is_stream(x->flow.id)) /* a connection loses nothing: no Timer G */
 				continue;
 			send_kept(c, x, out);
 			core_done(c, out, FRONT_relayed_response);

@@ -52,6 +52,13 @@ struct front_in {
 	struct sip_msg m;
 };
 
+/** How long an answer to somebody who has proven nothing may be. A datagram's source may be another's, so it gets no more than it sent; a
+ * connection's is its own. */
+static inline size_t core_answer_max(const struct front_in *in)
+{
+	return front_flow_is_stream(in->flow->id) ? FRONT_OUT_MAX : in->raw.n;
+}
+
 /* core.c */
 void core_clear(struct front_action *out);
 /** What size and first bytes say. False: decided. */
