@@ -461,6 +461,8 @@ static int open_streams(struct front_worker *w)
 			r = watch(w->epoll, front_streams_fd(w->streams), STREAMS);
 		if (r == 0)
 			r = front_streams_listen(w->streams, l->transport, i, &l->addr);
+		if (r != 0)
+			wn_err("%s:%s: %s", front_transport_name(l->transport), l->host, strerror(-r));
 	}
 	return r;
 }
