@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import time
 
+import _lab
 from _lab import everything
 from walnutlab import daemons, topology as t
 from walnutlab.processes import Process, find
@@ -45,7 +46,7 @@ class Walnut(daemons.Walnut):
         if self.streams:
             more += f"streams: {{ {self.streams} }}\n"
         with open(path, "w", encoding="utf-8") as f:
-            f.write(text.replace("tenants:\n", more + "tenants:\n", 1) + self.services)
+            f.write(text.replace("tenants:\n", more + "tenants:\n", 1) + ("" if self.services in text else self.services))
 
     def certificate(self):
         crt, key = self.lab.path("tls.crt"), self.lab.path("tls.key")
@@ -74,9 +75,9 @@ class Walnut(daemons.Walnut):
 
 
 @contextlib.contextmanager
-def streams(**options):
-    import _lab  # its `everything` makes the lab's daemons; ours listen on more
-    old, _lab.Walnut = _lab.Walnut, Walnut
+def streams(limits="", **options):
+    Walnut.streams = limits
+    old, _lab.Walnut = _lab.Walnut, Walnut  # what `everything` makes
     try:
         with everything(**options) as (lab, services, walnut):
             yield lab, services, walnut
