@@ -12,7 +12,7 @@ test="$build libasan8 libubsan1 libclang-rt-14-dev iproute2 iputils-ping nftable
 	dnsmasq-base bind9-dnsutils procps coturn stun-client sip-tester kamailio baresip-core linphone-cli sipsak"
 bench="$test linux-perf"
 bench_gate="$test util-linux"
-bench_front="$test util-linux sip-tester kamailio"
+bench_front="$test util-linux"
 lint="$build clang-format clang-tidy cppcheck"
 
 case "${1:-}" in

@@ -387,7 +387,13 @@ static size_t time_out(const struct front_core *c, const struct txn *x, const ch
 
 void front_core_agent_gone(struct front_core *c, unsigned tenant, uint64_t now_ms)
 {
-	txn_hurry(c->txns, tenant, now_ms);
+	txn_hurry(c->txns, tenant, FRONT_HOP_AGENT, now_ms);
+}
+
+void front_core_hop_gone(struct front_core *c, unsigned hop, uint64_t now_ms)
+{
+	front_core_set_trunk(c, hop, NULL);
+	txn_hurry(c->txns, 0, hop, now_ms);
 }
 
 bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action *out)

@@ -156,6 +156,8 @@ void front_core_no_room(struct front_core *c);
 void front_core_from_hop(struct front_core *c, unsigned hop, struct span msg, uint64_t now_ms, uint64_t unix_s, struct front_action *out);
 /** The worker's own end of its trunk to that hop: what our Via towards it says. Without one the hop is down. NULL: it went down. */
 void front_core_set_trunk(struct front_core *c, unsigned hop, const struct wn_addr *own);
+/** A hop's trunk has gone: the same, and its calls that have no final answer get 503 from the next ticks. */
+void front_core_hop_gone(struct front_core *c, unsigned hop, uint64_t now_ms);
 
 /** A whole message from a tenant's agent. */
 void front_core_from_agent(struct front_core *c, unsigned tenant, struct span msg, uint64_t now_ms, uint64_t unix_s,

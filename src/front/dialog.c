@@ -241,6 +241,12 @@ bool dialog_is_plain(const struct sip_msg *m, struct span *text)
 	return true;
 }
 
+/* A connection of the hop's own comes from any port. */
+static bool of_hop(const struct front_hop *h, const struct front_in *in)
+{
+	return h->transport == FRONT_UDP ? wn_addr_eq(in->src, &h->addr) : wn_ip_eq(in->src, &h->addr);
+}
+
 void dialog_plain(struct front_core *c, struct front_in *in, struct span text, struct front_action *out)
 {
 	struct route_token token;
@@ -252,7 +258,8 @@ void dialog_plain(struct front_core *c, struct front_in *in, struct span text, s
 	}
 	in->tenant = (unsigned)(token.agent >> 32);
 	hop = (unsigned)token.agent;
-	if (in->hop == hop || (in->flow != NULL && wn_addr_eq(in->src, &c->sh->hop[hop].addr))) {
+	if (in->hop == hop || (in->flow != NULL && of_hop(&c->sh->hop[hop], in))) {
+		out->trusted = in->flow != NULL;
 		if (token.client.port == 0 || in->m.max_forwards == 0) {
 			core_done(c, out, FRONT_response_dropped);
 			return;

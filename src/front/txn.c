@@ -398,10 +398,10 @@ struct txn *txn_due(struct txn_table *t, uint64_t now_ms)
 	}
 }
 
-void txn_hurry(struct txn_table *t, unsigned tenant, uint64_t now_ms)
+void txn_hurry(struct txn_table *t, unsigned tenant, unsigned hop, uint64_t now_ms)
 {
 	for (uint32_t i = 0; i < t->used; i++)
-		if (t->x[i].state == TXN_PROCEEDING && t->x[i].tenant == tenant && t->x[i].hop == 0)
+		if (t->x[i].state == TXN_PROCEEDING && t->x[i].hop == hop && (hop != 0 || t->x[i].tenant == tenant))
 			wheel_put(t, &t->x[i], now_ms);
 }
 

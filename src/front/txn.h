@@ -96,7 +96,7 @@ bool txn_may_resend(struct txn *x, size_t asked, uint64_t now_ms);
 
 /** The next one whose timer has run out, or NULL. The caller ends it, moves it, or calls txn_again. */
 struct txn *txn_due(struct txn_table *t, uint64_t now_ms);
-/** Makes the timers of those of a tenant's calls run out now that wait for its agent's final answer. */
-void txn_hurry(struct txn_table *t, unsigned tenant, uint64_t now_ms);
+/** Makes the timers of those calls run out now that wait for a final answer of the tenant's agent (hop 0), or of that hop. */
+void txn_hurry(struct txn_table *t, unsigned tenant, unsigned hop, uint64_t now_ms);
 /** COMPLETED: sets Timer G to its next, doubled value; PROCEEDING: Timer A. */
 void txn_again(struct txn_table *t, struct txn *x, uint64_t now_ms);

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "front/strangers.h"
+#include "front/stream_hop.h"
 
 #define RING_BYTES (1u << 20)
 #define TICK_MS    50
@@ -21,6 +22,7 @@
 #define PORTS_MAX  (FRONT_LISTENERS_MAX + FRONT_HOPS_MAX)
 #define WAKE       UINT32_MAX
 #define STREAMS    (UINT32_MAX - 1)
+#define HOPS       0x10000u /* … plus the hop: its connection */
 
 _Static_assert(FRONT_STREAM_TRUSTED_MAX == FRONT_DATAGRAM_MAX, "the core takes what a stream brings");
 
@@ -45,8 +47,18 @@ struct port {
 	struct front_packet out[FRONT_BATCH];
 };
 
+/* A plain next hop over TCP. */
+struct hop {
+	struct front_worker *w;
+	unsigned hop;
+	struct stream_hop *stream; /* NULL: none */
+	uint32_t events;
+};
+
 struct front_worker {
 	struct front_worker_options opt;
+	struct hop hop[FRONT_HOPS_MAX + 1];
+	unsigned nhops; /* the last that has a stream */
 	struct front_core *core;
 	struct port *port; /* PORTS_MAX */
 	unsigned nports;
@@ -163,6 +175,9 @@ static void carry_out(struct front_worker *w, const struct front_action *a, uint
 	if (a->agent_n > 0 && a->hop == FRONT_HOP_AGENT) {
 		front_ring_push(w->outbox, a->tenant, span_of(a->agent, a->agent_n));
 		w->pushed = true;
+	} else if (a->agent_n > 0 && w->hop[a->hop].stream != NULL) {
+		if (!stream_hop_send(w->hop[a->hop].stream, span_of(a->agent, a->agent_n), now_ms))
+			note_unsent(w);
 	} else if (a->agent_n > 0) {
 		unsigned port = w->of_hop[a->hop];
 
@@ -218,6 +233,53 @@ static void on_stream(void *arg, const struct front_flow *from, struct span msg)
 			front_core_looked(w->core, &look, &a, w->now_ms);
 	}
 	carry_out(w, &a, w->now_ms);
+}
+
+static void on_hop(void *arg, struct span msg)
+{
+	struct hop *h = arg;
+	struct front_worker *w = h->w;
+	struct front_action a;
+
+	aim(w, &a);
+	front_core_from_hop(w->core, h->hop, msg, w->now_ms, w->unix_s, &a);
+	carry_out(w, &a, w->now_ms);
+}
+
+/* What our Via says is where the hop can connect to, if we listen on TCP. */
+static void on_hop_state(void *arg, const struct wn_addr *own)
+{
+	struct hop *h = arg;
+	const struct front_shared *sh = h->w->opt.shared;
+	const struct front_listener *l = &sh->listener[sh->hop[h->hop].listener];
+
+	if (own == NULL)
+		front_core_hop_gone(h->w->core, h->hop, h->w->now_ms);
+	else
+		front_core_set_trunk(h->w->core, h->hop, l->transport == FRONT_TCP ? &l->addr : own);
+}
+
+static void read_clocks(struct front_worker *w)
+{
+	w->now_ms = wn_now_ms();
+	w->unix_s = wn_unix_s();
+}
+
+static void serve_hops(struct front_worker *w, bool due)
+{
+	for (unsigned i = 1; i <= w->nhops; i++) {
+		struct hop *h = &w->hop[i];
+
+		if (h->stream == NULL || (h->events == 0 && !due))
+			continue;
+		read_clocks(w);
+		if (h->events != 0)
+			stream_hop_event(h->stream, h->events, w->now_ms);
+		if (due)
+			stream_hop_tick(h->stream, w->now_ms);
+		h->events = 0;
+	}
+	flush(w);
 }
 
 /* Those who carry a nonce or a token that verifies are served at once, the others wait. */
@@ -308,8 +370,7 @@ static bool serve_streams(struct front_worker *w, bool calls_wait)
 {
 	if (w->streams == NULL || !w->streams_ready)
 		return false;
-	w->now_ms = wn_now_ms();
-	w->unix_s = wn_unix_s();
+	read_clocks(w);
 	w->streams_ready = front_streams_serve(w->streams, w->now_ms, !calls_wait);
 	flush(w);
 	return w->streams_ready;
@@ -351,6 +412,7 @@ static void tick(struct front_worker *w)
 	uint64_t now_ms = wn_now_ms();
 	struct front_action a;
 
+	serve_hops(w, true);
 	for (;;) {
 		aim(w, &a);
 		if (!front_core_tick(w->core, now_ms, &a))
@@ -365,24 +427,30 @@ static void tick(struct front_worker *w)
 static void *run(void *arg)
 {
 	struct front_worker *w = arg;
-	struct epoll_event ev[PORTS_MAX + 2];
+	struct epoll_event ev[PORTS_MAX + FRONT_HOPS_MAX + 2];
 	uint64_t count, next_tick = 0;
 	bool more = false, pressed, calls_wait;
 
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
 		/* who waits for strangers_per_s is looked after soon */
-		int n = epoll_wait(w->epoll, ev, PORTS_MAX + 2, more ? 0 : strangers_count(w->strangers) > 0 ? 1 : TICK_MS);
+		int n = epoll_wait(w->epoll, ev, PORTS_MAX + FRONT_HOPS_MAX + 2,
+				   more                                ? 0
+				   : strangers_count(w->strangers) > 0 ? 1
+								       : TICK_MS);
 
 		for (int i = 0; i < n; i++) {
 			if (ev[i].data.u32 == WAKE)
 				(void)!read(w->wake, &count, sizeof(count));
 			else if (ev[i].data.u32 == STREAMS)
 				w->streams_ready = true;
+			else if (ev[i].data.u32 >= HOPS)
+				w->hop[ev[i].data.u32 - HOPS].events = ev[i].events;
 			else
 				w->port[ev[i].data.u32].ready = true;
 		}
 		/* Answers of agents are always served between two batches: a flood cannot starve them. */
 		calls_wait = more = serve_agents(w);
+		serve_hops(w, false);
 		more |= serve_ports(w, &pressed, &calls_wait);
 		more |= serve_streams(w, calls_wait);
 		more |= serve_strangers(w, pressed);
@@ -438,6 +506,30 @@ static int open_ports(struct front_worker *w)
 	for (unsigned i = 1; r == 0 && i <= atomic_load_explicit(&sh->nhops, memory_order_acquire); i++)
 		if (sh->hop[i].transport == FRONT_UDP)
 			r = open_port(w, sh->hop[i].listener, i);
+	return r;
+}
+
+static int open_hops(struct front_worker *w)
+{
+	const struct front_shared *sh = w->opt.shared;
+	int r = 0;
+
+	for (unsigned i = 1; r == 0 && i <= atomic_load_explicit(&sh->nhops, memory_order_acquire); i++) {
+		const struct stream_hop_options opt = {.from = sh->listener[sh->hop[i].listener].addr,
+						       .to = sh->hop[i].addr,
+						       .epoll = w->epoll,
+						       .tag = HOPS + i,
+						       .state = on_hop_state,
+						       .message = on_hop,
+						       .arg = &w->hop[i]};
+
+		w->hop[i].w = w;
+		w->hop[i].hop = i;
+		if (sh->hop[i].transport != FRONT_TCP)
+			continue;
+		r = stream_hop_new(&opt, &w->hop[i].stream);
+		w->nhops = i;
+	}
 	return r;
 }
 
@@ -498,6 +590,8 @@ int front_worker_new(const struct front_worker_options *opt, struct front_worker
 	if (r == 0)
 		r = open_streams(w);
 	if (r == 0)
+		r = open_hops(w);
+	if (r == 0)
 		r = watch(w->epoll, w->wake, WAKE);
 	if (r != 0)
 		front_worker_free(w);
@@ -550,6 +644,8 @@ void front_worker_free(struct front_worker *w)
 		pthread_join(w->thread, NULL);
 	}
 	front_streams_free(w->streams);
+	for (unsigned i = 1; i <= FRONT_HOPS_MAX; i++)
+		stream_hop_free(w->hop[i].stream);
 	for (unsigned i = 0; i < w->nports; i++)
 		w->opt.io->close(w->port[i].io);
 	free(w->port);

@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Callers over TCP and TLS: whole calls, over IPv4 and IPv6, through whichever worker; and what the kernel's and SIPp's idea of them is."""
 import os
-import re
 import ssl
-import subprocess
 
 from _lab import ROOT, main, ok
 from _streams import FRONT, SIX, TCP, Caller, any_tls, streams
@@ -27,21 +25,32 @@ def one_call(name, caller):
     ok(bye is not None and bye.status == 200, f"{name}: BYE is answered over the connection", bye and bye.start)
 
 
-def sipp(lab, walnut):
-    """Stock SIPp at both ends, the service's over UDP."""
-    respondent = Process(lab, "f1", "uas", ["sipp", "-sf", UAS, "-i", FRONT, "-p", "5070", "-nd"])
+def sipp(lab, walnut, service, transport, port):
+    """Stock SIPp at both ends."""
+    respondent = Process(lab, "f1", "uas", ["sipp", "-sf", UAS, "-i", FRONT, "-p", str(port), "-t", transport, "-nd"])
     try:
-        wait_for("SIPp to listen", lambda: f"{FRONT}:5070 " in run(lab, "f1", ["ss", "-Hlun"])[1])
+        if transport == "t1":
+            wait_for("the front to reach SIPp", lambda: f"{FRONT}:{port} " in run(lab, "f1", ["ss", "-Htn", "state", "established"])[1])
+        else:
+            wait_for("SIPp to listen", lambda: f"{FRONT}:{port} " in run(lab, "f1", ["ss", "-Hlun"])[1])
         for mode, what in (("t1", "one connection"), ("tn", "a connection per call")):
             before = walnut.counts()
-            status, out, err = run(lab, "attack", ["sipp", "-sf", UAC, f"{FRONT}:{TCP}", "-t", mode, "-m", "300", "-r", "100", "-max_socket", "1000",
-                                                   "-timeout", "30", "-timeout_error", "-nd"], seconds=40)
-            ok(status == 0, f"SIPp, {what}: 300 calls and no failure", out[-400:] + err[-400:])
+            status, out, err = run(lab, "attack", ["sipp", "-sf", UAC, "-s", service, f"{FRONT}:{TCP}", "-t", mode, "-m", "300", "-r", "100",
+                                                   "-max_socket", "1000", "-timeout", "30", "-timeout_error", "-nd"], seconds=40)
+            ok(status == 0, f"SIPp to {service}, {what}: 300 calls and no failure", out[-400:] + err[-400:])
             after = walnut.counts()
             n = after["accepted"] - before["accepted"]
-            ok(n == (1 if mode == "t1" else 300), f"SIPp, {what}: {n} connections were accepted")
+            ok(n == (1 if mode == "t1" else 300), f"SIPp to {service}, {what}: {n} connections were accepted")
     finally:
         respondent.stop()
+
+
+def no_hop(lab, walnut):
+    """A hop over TCP that is not there: 503 at once."""
+    c = Caller(lab, "me", service="hop")
+    c.send(c.request())
+    m = c.receive()
+    ok(m is not None and m.status == 503 and m.get("retry-after"), "a hop that cannot be reached: 503", m and m.start)
 
 
 def test():
@@ -87,7 +96,9 @@ def test():
         ok(seen["keepalives"] == 1 and seen["tls_done"] == 3 and seen["tls_failed"] == 0, "and all of that is counted", seen)
         ok(walnut.f1.status()["unsent"] == 0, "nothing was left unsent")
 
-        sipp(lab, walnut)
+        sipp(lab, walnut, "plain", "u1", 5070)
+        no_hop(lab, walnut)
+        sipp(lab, walnut, "hop", "t1", 5071)
 
 
 main(test)

@@ -339,6 +339,54 @@ static void test_hop_hangs_up(void **state)
 	outcome(FRONT_response);
 }
 
+/* Over TCP the hop's own requests may come over a connection of its own, from any port, and they make it one that is trusted. */
+static void test_tcp_hop_hangs_up(void **state)
+{
+	struct front_flow from = {addr_of("198.18.2.2:33333"), front_flow_id(FRONT_TCP, 0, 3, 1, 1)};
+	struct front_flow stranger = {addr_of("198.18.9.9:5080"), front_flow_id(FRONT_TCP, 0, 3, 2, 1)};
+	char buf[4096];
+	struct call c;
+	size_t n;
+
+	(void)state;
+	w.sh.hop[hop].transport = FRONT_TCP;
+	call_up();
+	c = in_dialog("BYE");
+	n = call_write(&c, buf, sizeof(buf));
+	front_core_message(w.core, span_of(buf, n), &stranger, w.now_ms, w.unix_s, &w.a);
+	outcome(FRONT_in_dialog_bad_token);
+	assert_false(w.a.trusted);
+	front_core_message(w.core, span_of(buf, n), &from, w.now_ms, w.unix_s, &w.a);
+	outcome(FRONT_relayed_request);
+	assert_true(wn_addr_eq(&w.a.to.addr, &src));
+	assert_true(w.a.trusted);
+}
+
+/* Its connection goes: who waits for it hears so, and who comes later too. */
+static void test_tcp_hop_goes(void **state)
+{
+	struct call c = open_call(), later = open_call();
+	struct wn_addr own = addr_of(TRUNK);
+	unsigned said = 0;
+
+	(void)state;
+	w.sh.hop[hop].transport = FRONT_TCP;
+	begin(&c, &src);
+	outcome(FRONT_forwarded_open);
+	front_core_hop_gone(w.core, hop, w.now_ms);
+	w.now_ms += 100;
+	while (front_core_tick(w.core, w.now_ms, &w.a))
+		said += holds(world_net(&w), "SIP/2.0 503 ") && holds(world_net(&w), "Retry-After: 1");
+	assert_int_equal(said, 1);
+	later.call_id = "later";
+	later.branch = "z9hG4bKlater";
+	begin(&later, &src);
+	outcome(FRONT_no_hop);
+	front_core_set_trunk(w.core, hop, &own);
+	begin(&later, &src);
+	outcome(FRONT_forwarded_open);
+}
+
 /* A token of one dialog opens no other, from no other address, and not when a bit of it has changed. */
 static void test_token(void **state)
 {
@@ -412,6 +460,8 @@ int main(void)
 		T(test_any_name),
 		T(test_down),
 		T(test_hop_hangs_up),
+		T(test_tcp_hop_hangs_up),
+		T(test_tcp_hop_goes),
 		T(test_token),
 		T(test_two_record_routes),
 	};
