@@ -26,6 +26,7 @@ class Walnut(daemons.Walnut):
     streams = ""
     services = f"""    services:
       - {{ name: plain, route: "udp:{FRONT}:5070", authenticate: false }}
+      - {{ name: hop, route: "tcp:{FRONT}:5071", authenticate: false }}
 """
 
     def configure(self):

@@ -154,7 +154,7 @@ static void test_timers_moved(void **state)
 				case 2:
 					txn_enter(t, x, TXN_PROCEEDING, now);
 					x->tenant = 1;
-					txn_hurry(t, 1, now);
+					txn_hurry(t, 1, 0, now);
 					x->tenant = 0;
 					due[x->key] = now;
 					break;
