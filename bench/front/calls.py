@@ -39,7 +39,7 @@ def sipp(w, s, scenario, secret=None):
     if secret:
         # of its own accord it puts the server's address there, which is not what was asked for (auth-int)
         argv += ["-au", "u00000000000", "-ap", secret, "-auth_uri", f"{service}@{s.domain}"]
-    uas = w.start("sipp-uas", ["sipp", "-sf", f"{HERE}/sipp/uas.xml", "-i", "127.0.0.3", "-p", "5070", "-buff_size", "8388608", "-nostdin"], w.o.rest)
+    uas = w.start("sipp-uas", ["sipp", "-sf", f"{HERE}/sipp/uas.xml", "-i", "127.0.0.3", "-p", "5070", "-buff_size", "8388608", "-nostdin"], w.o.rest, world.NICE)
     try:
         await_("SIPp to listen", lambda: world.bound(5070))
         with w.timed() as core:

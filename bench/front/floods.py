@@ -36,7 +36,7 @@ def good(calls):
 
 
 NEXT = ("--auth", "next", "--addresses", ADDRESSES, "--deadline", 2000)
-LARGEST = ("flood", "--segments", 64)
+LARGEST = ("flood",) # datagrams one by one, as from a wire, in batches of 64
 
 
 def authenticated(w, out):
@@ -59,7 +59,7 @@ def first_contact(w, out):
     for _ in range(w.o.runs):
         r, busy = w.work("strangers", s, "--service", s.service)
         rates.append(1.2 * r["answered"] / busy)
-        rounds.append(beside(w, s, ("flood", "--segments", 4, "--rate", int(rates[-1])), "--auth", "challenge", "--service", s.service, "--deadline",
+        rounds.append(beside(w, s, ("flood", "--rate", int(rates[-1])), "--auth", "challenge", "--service", s.service, "--deadline",
                              8000, counted=3, rest=9))
     out.add("flood_first_contact", [c["in_time"] / c["calls"] for c, _ in rounds])
     out.add("first_contact_per_s", [f["sent"] / f["seconds"] for _, f in rounds], f"strangers' datagrams a second; wanted {median(rates):,.0f}")

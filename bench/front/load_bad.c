@@ -8,14 +8,14 @@
 
 #include "load.h"
 
-#define BAD_SEGMENTS 3u /* as often as a front lets a nonce fail */
+#define BAD_COPIES 3u /* as often as a front lets a nonce fail */
 
 struct bad {
 	const struct load_options *o;
 	struct load_net *net;
 	struct load_digest *digest;
 	struct load_nonce *nonce; /* by address; "": none yet */
-	char (*mem)[BAD_SEGMENTS * LOAD_TEXT];
+	char (*mem)[BAD_COPIES * LOAD_TEXT];
 	uint64_t number, sent, with, answered;
 };
 
@@ -86,17 +86,18 @@ static void run(struct bad *b)
 
 	load_pace_start(&pace, b->o->rate);
 	for (unsigned sock = 0; load_now_ns() < until && !load_stop; sock = (sock + 1) % b->o->ports) {
-		unsigned due = load_due(&pace, LOAD_BATCH * BAD_SEGMENTS) / BAD_SEGMENTS;
+		unsigned due = load_due(&pace, LOAD_BATCH * BAD_COPIES) / BAD_COPIES;
 
 		for (unsigned i = 0; i < due; i++, index = (index + 1) % b->o->addresses, slot = (slot + 1) % LOAD_BATCH) {
 			bool have = b->nonce[index].nonce[0] != 0;
-			unsigned copies = have ? BAD_SEGMENTS : 1;
-			size_t each = 0;
+			unsigned copies = have ? BAD_COPIES : 1;
 
-			for (unsigned k = 0; k < copies; k++)
-				each = write_invite(b, index, load_net_port(b->net, sock), b->mem[slot] + k * each);
-			load_put(b->net, sock, load_address(index), &b->o->to, b->mem[slot], copies * each,
-				 copies > 1 ? (uint16_t)each : 0);
+			for (unsigned k = 0; k < copies; k++) {
+				char *to = b->mem[slot] + (size_t)k * LOAD_TEXT;
+
+				load_put(b->net, sock, load_address(index), &b->o->to, to,
+					 write_invite(b, index, load_net_port(b->net, sock), to), 0);
+			}
 			b->sent += copies;
 			b->with += have ? copies : 0;
 		}

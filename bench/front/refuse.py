@@ -4,7 +4,7 @@ import time
 from statistics import median
 
 from inside import Failure
-from world import UAS, drained, sockets
+from world import UAS, drained, received
 
 # What is refused without an answer: words of front-load, the outcome that the front counts.
 DROPS = {
@@ -39,15 +39,15 @@ def challenge(w, out):
 
 
 def poured(w, kind, mode, *words):
-    """-> datagrams that the server took a CPU-second; share that its socket had no room for; how many it took."""
+    """-> datagrams that the server took, a CPU-second, and in all."""
     s = w.server(kind)
-    before = sockets(s.port)[1]
+    before = received()
     with w.timed() as core:
-        r = w.load(mode, s, "--segments", "16", *words)
+        w.load(mode, s, *words)
         drained(s.port)
     w.note(core)
-    lost = sockets(s.port)[1] - before
-    return (r["sent"] - lost) / core.busy, lost / max(r["sent"], 1), r["sent"] - lost
+    taken = received() - before
+    return taken / core.busy, taken
 
 
 def saved(w, s, what, *words):
@@ -74,7 +74,7 @@ def drop(w, out):
             before = s.outcomes()[outcome]
             taken = poured(w, "walnut", *words)
             got.setdefault(("walnut", what), []).append(taken[0])
-            if s.outcomes()[outcome] - before < 0.98 * taken[2]:
+            if s.outcomes()[outcome] - before < 0.98 * taken[1]:
                 wrong.add(what)
             got.setdefault(("drop", what), []).append(poured(w, "drop", *words)[0])
     if wrong:

@@ -10,8 +10,8 @@ from core import Core
 from inside import Failure, await_, sh, with_us
 from servers import SEED, UAS  # noqa: F401 (UAS: for those who measure)
 
-# Before what else runs on the machine; a flood beside calls comes after them.
-NICE, FIRST, LAST = -10, -20, 0
+# Servers, generators and callers come before what else runs on the machine; a flood beside callers comes after them.
+SERVER, NICE, FIRST, LAST = -20, -10, -20, -5
 
 
 class World:
@@ -37,9 +37,9 @@ class World:
     def program(self, name):
         return f"{self.o.build}/bench/front/{name}"
 
-    def start(self, name, argv, cpu):
+    def start(self, name, argv, cpu, nice=SERVER):
         with open(f"{self.dir}/{name}.log", "w", encoding="utf-8") as log:
-            p = subprocess.Popen(["taskset", "-c", str(cpu), "nice", "-n", str(NICE), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=with_us)
+            p = subprocess.Popen(["taskset", "-c", str(cpu), "nice", "-n", str(nice), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=with_us)
         self.children.append(p)
         return p
 
@@ -115,20 +115,19 @@ class World:
         self.stolen.append(core.stolen / core.seconds)
 
 
-def sockets(port):
-    """What waits at, and what was lost before, the datagram sockets of a port: (bytes waiting, datagrams dropped)."""
-    waiting = dropped = 0
-    for name in ("udp", "udp6"):
-        try:
-            with open(f"/proc/net/{name}", encoding="ascii") as f:
-                for line in f.readlines()[1:]:
-                    v = line.split()
-                    if int(v[1].rsplit(":", 1)[1], 16) == port:
-                        waiting += int(v[4].split(":")[1], 16)
-                        dropped += int(v[-1])
-        except OSError:
-            pass
-    return waiting, dropped
+def received():
+    """Datagrams that processes of this network have taken from their sockets so far. What a socket drops is no measure: of many datagrams that
+    were sent as one it counts one."""
+    with open("/proc/net/snmp", encoding="ascii") as f:
+        names, values = [line.split()[1:] for line in f if line.startswith("Udp:")]
+    return int(values[names.index("InDatagrams")])
+
+
+def waiting(port):
+    """Bytes that wait at the datagram sockets of a port."""
+    with open("/proc/net/udp", encoding="ascii") as f:
+        lines = [line.split() for line in f.readlines()[1:]]
+    return sum(int(v[4].split(":")[1], 16) for v in lines if v[1].endswith(f":{port:04X}"))
 
 
 def bound(port):
@@ -141,7 +140,7 @@ def secret(w, number):
 
 
 def drained(port):
-    await_("the server to take what waits", lambda: sockets(port)[0] == 0, 10)
+    await_("the server to take what waits", lambda: waiting(port) == 0, 10)
 
 
 def resident(pid):
