@@ -250,12 +250,16 @@ static int udp_recv(void *io, struct front_packet *p, unsigned n)
 
 static unsigned udp_waiting(void *io)
 {
-	uint32_t info[SK_MEMINFO_VARS];
+	const struct udp *u = io;
+	uint32_t info[SK_MEMINFO_VARS], ours = 0;
 	socklen_t len = sizeof(info);
 
-	if (getsockopt(((struct udp *)io)->fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0 || info[SK_MEMINFO_RCVBUF] < 256)
+	if (getsockopt(u->fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0 || info[SK_MEMINFO_RCVBUF] < 256)
 		return 256;
-	return info[SK_MEMINFO_RMEM_ALLOC] / (info[SK_MEMINFO_RCVBUF] / 256);
+	/* what was set aside is waiting too; the kernel counts some 1,280 bytes for a datagram */
+	for (unsigned i = u->taken; i < u->ntogether; i++)
+		ours += (u->together[i].n - u->together[i].at) / u->together[i].segment * 1280u;
+	return (info[SK_MEMINFO_RMEM_ALLOC] + ours) / (info[SK_MEMINFO_RCVBUF] / 256);
 }
 
 /* Which send the packet joins; `next`: a new one. It must not go before an earlier packet of its order. */
