@@ -147,6 +147,11 @@ class Net:
         return re.search(rf":{port}\s", sh(*self.inside(host, "ss", f"-Hln{kind}"), check=False)) is not None
 
 
+    def connected(self, host, port):
+        """Whether every worker's connection to that port there is up: as many as a front of these tests has."""
+        return sh(*self.inside(host, "ss", "-Htn", "state", "established", f"sport = :{port}"), check=False).count("\n") >= 2
+
+
 class Within(Net):
     """The same in the hosts of a lab."""
 

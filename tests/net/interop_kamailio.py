@@ -3,24 +3,25 @@
 """Kamailio as a front's next hop, and as the proxy that callers send to and that sends to the front."""
 from _interop import (CALLEE, CALLER, DOMAIN, FRONT, PROXY, Caller, Front, Net, Sipp, answering, answering_then_bye, at_least, cancelled, expect,
                       expect_request, hangs_up, say, version)
-from _lab import main, ok
+from _lab import main, ok, skip
 from walnutlab.processes import wait_for
 
 SERVICES = f"""      - {{ name: direct, route: "udp:{CALLEE}:5060" }}
       - {{ name: behind, route: "udp:{PROXY}:5070" }}
-      - {{ name: open, route: "udp:{PROXY}:5070", authenticate: false }}
+      - {{ name: behindtcp, route: "tcp:{PROXY}:5070" }}
 """
 
-# One port a role: 5060 is the callers' proxy, what comes to 5070 goes to the callee.
+# One port a role: 5060 is the callers' proxy, what comes to 5070, over UDP or TCP, goes to the callee.
 KAMAILIO = f"""#!KAMAILIO
 debug=0
 log_stderror=yes
 children=1
-disable_tcp=yes
+tcp_children=1
 dns=no
 auto_aliases=no
 listen=udp:{PROXY}:5060
 listen=udp:{PROXY}:5070
+listen=tcp:{PROXY}:5070
 loadmodule "tm.so"
 loadmodule "rr.so"
 loadmodule "sl.so"
@@ -94,7 +95,7 @@ def in_route(uac, who):
 def test():
     print("#", version("kamailio"), "#", version("sip-tester"))
     with Net() as net:
-        front = Front(net, SERVICES)
+        front = Front(net, SERVICES, more=f"also_listen: [\"tcp:{FRONT}:5060\"]\n")
         secret = front.add("alice")
         kamailio(net)
         uac = calls(net, front, secret, "behind", FRONT, "Kamailio as the next hop")
@@ -102,6 +103,10 @@ def test():
         uac = calls(net, front, secret, "direct", PROXY, "Kamailio as the callers' proxy")
         ok(in_route(uac, f"<sip:{PROXY};lr"), "it stands in the route", uac.said())
         calls(net, front, secret, "behind", PROXY, "Kamailio on both sides", vias=4)
+        if net.listens("front", "t", 5060):
+            calls(net, front, secret, "behindtcp", FRONT, "Kamailio as the next hop over TCP")
+        else:
+            skip("Kamailio as the next hop over TCP", "the front does not listen on TCP")
 
 
 if __name__ == "__main__":

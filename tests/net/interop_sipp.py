@@ -6,6 +6,7 @@ import re
 from _interop import (CALLEE, CALLEE6, CALLER, CALLER6, DOMAIN, FRONT, FRONT6, Caller, Front, Net, Sipp, answering, answering_then_bye, at_least,
                       cancelled, digest, expect, expect_request, hangs_up, say, version)
 from _lab import main, ok, skip
+from walnutlab.processes import wait_for
 
 SERVICES = f"""      - {{ name: open, route: "udp:{CALLEE}:5060", authenticate: false }}
       - {{ name: closed, route: "udp:{CALLEE}:5060" }}
@@ -28,6 +29,8 @@ def played(net, front, name, caller, callee, want, calls=1, six=False, transport
     """Both ends play their part, and the front counted at least so much. Returns the caller."""
     with front.counting(**want) as got:
         uas = callee and Sipp(net, "callee", "uas", callee, CALLEE6 if six else CALLEE, transport=far, calls=calls, more=more, seconds=seconds)
+        if far == "t1":
+            wait_for("the front to connect to its next hop", lambda: net.connected("callee", 5060), 8)
         uac = Sipp(net, "caller", "uac", caller, CALLER6 if six else CALLER, f"[{FRONT6}]:5060" if six else f"{FRONT}:5060",
                    transport=transport, calls=calls, more=more, seconds=seconds)
         ends = uac.done(seconds + 3), uas.done(3) if callee else 0
