@@ -241,10 +241,15 @@ bool dialog_is_plain(const struct sip_msg *m, struct span *text)
 	return true;
 }
 
-/* A connection of the hop's own comes from any port. */
-static bool of_hop(const struct front_hop *h, const struct front_in *in)
+bool dialog_of_hop(const struct front_core *c, const struct front_flow *from, const struct route_token *token)
 {
-	return h->transport == FRONT_UDP ? wn_addr_eq(in->src, &h->addr) : wn_ip_eq(in->src, &h->addr);
+	const struct front_hop *h = &c->sh->hop[(unsigned)token->agent];
+	const struct front_flow client = {token->client, token->flow};
+
+	if (h->transport == FRONT_UDP)
+		return wn_addr_eq(&from->addr, &h->addr);
+	/* A connection of the hop's own comes from any port; the caller may live on the same host. */
+	return front_flow_is_stream(from->id) && wn_ip_eq(&from->addr, &h->addr) && !front_flow_eq(from, &client);
 }
 
 void dialog_plain(struct front_core *c, struct front_in *in, struct span text, struct front_action *out)
@@ -258,7 +263,7 @@ void dialog_plain(struct front_core *c, struct front_in *in, struct span text, s
 	}
 	in->tenant = (unsigned)(token.agent >> 32);
 	hop = (unsigned)token.agent;
-	if (in->hop == hop || (in->flow != NULL && of_hop(&c->sh->hop[hop], in))) {
+	if (in->hop == hop || (in->flow != NULL && dialog_of_hop(c, in->flow, &token))) {
 		out->trusted = in->flow != NULL;
 		if (token.client.port == 0 || in->m.max_forwards == 0) {
 			core_done(c, out, FRONT_response_dropped);

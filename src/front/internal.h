@@ -121,6 +121,8 @@ void dialog_from_client(struct front_core *c, struct front_in *in, struct front_
 bool dialog_is_plain(const struct sip_msg *m, struct span *text);
 /** Either way: the next hop's own requests are told by its address. */
 void dialog_plain(struct front_core *c, struct front_in *in, struct span text, struct front_action *out);
+/** Whether that is the plain next hop of a token's dialog, not its caller. */
+bool dialog_of_hop(const struct front_core *c, const struct front_flow *from, const struct route_token *token);
 void dialog_from_agent(struct front_core *c, struct front_in *in, struct front_action *out);
 void dialog_response_from_client(struct front_core *c, struct front_in *in, struct front_action *out);
 void dialog_response_from_service(struct front_core *c, struct front_in *in, struct front_action *out);

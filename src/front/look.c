@@ -94,16 +94,6 @@ static uint64_t token_key(struct span text)
 	return key;
 }
 
-static bool from_hop(const struct front_core *c, const struct wn_addr *src)
-{
-	unsigned n = atomic_load_explicit(&c->sh->nhops, memory_order_acquire);
-
-	for (unsigned i = 1; i <= n; i++)
-		if (wn_addr_eq(&c->sh->hop[i].addr, src))
-			return true;
-	return false;
-}
-
 enum token { TOKEN_NONE, TOKEN_GOOD, TOKEN_BAD, TOKEN_UNSURE };
 
 static enum token look_token(const struct front_core *c, const struct front_in *in, const struct sip_quick *q, const struct target *to,
@@ -123,7 +113,7 @@ static enum token look_token(const struct front_core *c, const struct front_in *
 		text = span_of(text.p + 1, ROUTE_TOKEN_CHARS);
 		if (route_token_open(text, c->sh->hop_key, (uint32_t)in->unix_s, &token) != 0)
 			return TOKEN_BAD;
-		hop = from_hop(c, in->src);
+		hop = dialog_of_hop(c, in->flow, &token);
 		if (!hop && !wn_ip_eq(&token.client, in->src))
 			return TOKEN_BAD;
 		look->held = hop ? 0 : token_key(text);

@@ -339,6 +339,13 @@ static void test_hop_hangs_up(void **state)
 	outcome(FRONT_response);
 }
 
+static enum front_class look_at(const char *p, size_t n, const struct front_flow *from)
+{
+	struct front_look look;
+
+	return front_core_look(w.core, span_of(p, n), from, w.now_ms, w.unix_s, &look, &w.a);
+}
+
 /* Over TCP the hop's own requests may come over a connection of its own, from any port, and they make it one that is trusted. */
 static void test_tcp_hop_hangs_up(void **state)
 {
@@ -353,13 +360,54 @@ static void test_tcp_hop_hangs_up(void **state)
 	call_up();
 	c = in_dialog("BYE");
 	n = call_write(&c, buf, sizeof(buf));
+	assert_int_equal(look_at(buf, n, &stranger), FRONT_CLASS_DONE);
+	outcome(FRONT_in_dialog_bad_token);
 	front_core_message(w.core, span_of(buf, n), &stranger, w.now_ms, w.unix_s, &w.a);
 	outcome(FRONT_in_dialog_bad_token);
 	assert_false(w.a.trusted);
+	assert_int_equal(look_at(buf, n, &from), FRONT_CLASS_FIRST);
 	front_core_message(w.core, span_of(buf, n), &from, w.now_ms, w.unix_s, &w.a);
 	outcome(FRONT_relayed_request);
 	assert_true(wn_addr_eq(&w.a.to.addr, &src));
 	assert_true(w.a.trusted);
+}
+
+/* Caller and hop on one host: the caller's requests are told by the flow that the call came over. */
+static void test_tcp_hop_beside_caller(void **state)
+{
+	const struct front_flow hops = {addr_of("198.18.2.2:33333"), front_flow_id(FRONT_TCP, 0, 3, 1, 1)};
+	const struct front_flow caller[] = {{addr_of("198.18.2.2:40112"), front_flow_id(FRONT_UDP, 0, 0, 0, 0)},
+					    {addr_of("198.18.2.2:40113"), front_flow_id(FRONT_TCP, 0, 3, 2, 1)}};
+	const struct front_flow datagram = {addr_of("198.18.2.2:33333"), front_flow_id(FRONT_UDP, 0, 0, 0, 0)};
+	static const char *const id[] = {"over-udp", "over-tcp"};
+	char buf[4096];
+	size_t n;
+
+	(void)state;
+	w.sh.hop[hop].transport = FRONT_TCP;
+	for (unsigned i = 0; i < 2; i++) {
+		struct call c = open_call(), bye;
+
+		c.call_id = c.branch = id[i];
+		n = call_write(&c, buf, sizeof(buf));
+		front_core_message(w.core, span_of(buf, n), &caller[i], w.now_ms, w.unix_s, &w.a);
+		outcome(FRONT_forwarded_open);
+		memcpy(request, w.to_agent, w.a.agent_n);
+		request_n = w.a.agent_n;
+		answered(200, "");
+		assert_int_equal(span_cstr(header_of(world_net(&w), "Record-Route"), route, sizeof(route)), 0);
+		bye = in_dialog("BYE");
+		bye.call_id = id[i];
+		n = call_write(&bye, buf, sizeof(buf));
+		assert_int_equal(look_at(buf, n, &caller[i]), FRONT_CLASS_FIRST);
+		front_core_message(w.core, span_of(buf, n), &caller[i], w.now_ms, w.unix_s, &w.a);
+		outcome(FRONT_forwarded_in_dialog);
+		front_core_message(w.core, span_of(buf, n), &datagram, w.now_ms, w.unix_s, &w.a); /* no TCP: not the hop */
+		outcome(FRONT_forwarded_in_dialog);
+		front_core_message(w.core, span_of(buf, n), &hops, w.now_ms, w.unix_s, &w.a);
+		outcome(FRONT_relayed_request);
+		assert_true(front_flow_eq(&w.a.to, &caller[i]));
+	}
 }
 
 /* Its connection goes: who waits for it hears so, and who comes later too. */
@@ -461,6 +509,7 @@ int main(void)
 		T(test_down),
 		T(test_hop_hangs_up),
 		T(test_tcp_hop_hangs_up),
+		T(test_tcp_hop_beside_caller),
 		T(test_tcp_hop_goes),
 		T(test_token),
 		T(test_two_record_routes),
