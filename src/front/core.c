@@ -279,6 +279,7 @@ int front_shared_add_listener(struct front_shared *s, enum front_transport t, co
 		return -ENOSPC;
 	l->transport = t;
 	l->addr = *addr;
+	l->steer = NULL;
 	wn_addr_str(addr, l->host);
 	return (int)s->nlisteners++;
 }

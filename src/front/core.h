@@ -66,12 +66,14 @@ struct front_tenant {
 };
 
 struct budgets;
+struct front_steer;
 
 /** An address that callers send to. */
 struct front_listener {
 	enum front_transport transport;
 	struct wn_addr addr;
-	char host[WN_ADDR_STR]; /* what Via and Record-Route say: address and port */
+	char host[WN_ADDR_STR];    /* what Via and Record-Route say: address and port */
+	struct front_steer *steer; /* UDP: the workers' two queues; NULL: one */
 };
 
 /** A plain SIP next hop. Never changed once it is there. */

@@ -6,6 +6,8 @@
 
 #include "base/addr.h"
 
+struct front_steer;
+
 #define FRONT_BATCH 64u
 
 struct front_packet {
@@ -15,10 +17,16 @@ struct front_packet {
 	uint32_t order; /* sent: those with equal ones leave in order; 0: none */
 };
 
+struct front_io_where {
+	const struct wn_addr *addr, *peer; /* peer: NULL for a listener's end */
+	struct front_steer *steer;         /* of a listener; NULL: one queue */
+	unsigned worker;
+};
+
 struct front_io_ops {
-	/** Without `peer`, opens one of several equal ends of `addr`; with it, an end of its own at addr's host that talks to the peer
+	/** Without a peer, opens one of several equal ends of the address; with it, an end of its own at its host that talks to the peer
 	 * alone. May need privileges. \return 0 or negative errno. */
-	int (*open)(const struct wn_addr *addr, const struct wn_addr *peer, void **io);
+	int (*open)(const struct front_io_where *where, void **io);
 	/** Its own address. */
 	void (*own)(void *io, struct wn_addr *addr);
 	/** For epoll, readable when recv has something. */

@@ -6,12 +6,14 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "front/core.h"
 #include "front/io.h"
+#include "front/steer.h"
 
 #define RCVBUF_BYTES (8 << 20)
 #define SNDBUF_BYTES (4 << 20)
@@ -39,7 +41,9 @@ struct send {
 };
 
 struct udp {
-	int fd, family;
+	int fd;            /* strangers', or everybody's */
+	int first;         /* those who show credentials or a route; -1: they are not apart */
+	int ready, family; /* ready: for epoll */
 	bool connected, segments;
 	/* receiving */
 	struct mmsghdr in[FRONT_BATCH];
@@ -82,7 +86,7 @@ static void allow_fragments(int fd, int family, bool allowed)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &how, sizeof(how));
 }
 
-static int udp_bind(const struct udp *u, const struct wn_addr *addr, const struct wn_addr *peer)
+static int udp_bind(int fd, const struct wn_addr *addr, const struct wn_addr *peer)
 {
 	struct wn_addr own = *addr;
 	struct sockaddr_storage ss;
@@ -91,34 +95,78 @@ static int udp_bind(const struct udp *u, const struct wn_addr *addr, const struc
 
 	if (peer != NULL)
 		own.port = 0;
-	else if (setsockopt(u->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0)
+	else if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0)
 		return -errno;
 	len = wn_addr_to_sockaddr(&own, &ss);
 	/* A peer of the other family cannot be reached from there: the kernel chooses. */
-	if ((peer == NULL || wn_addr_is4(peer) == wn_addr_is4(addr)) && bind(u->fd, (struct sockaddr *)&ss, len) != 0)
+	if ((peer == NULL || wn_addr_is4(peer) == wn_addr_is4(addr)) && bind(fd, (struct sockaddr *)&ss, len) != 0)
 		return -errno;
 	if (peer == NULL)
 		return 0;
 	len = wn_addr_to_sockaddr(peer, &ss);
-	return connect(u->fd, (struct sockaddr *)&ss, len) != 0 ? -errno : 0;
+	return connect(fd, (struct sockaddr *)&ss, len) != 0 ? -errno : 0;
 }
 
-static void udp_free(struct udp *u)
+/* \return a socket or negative errno. */
+static int udp_socket(const struct wn_addr *addr, const struct wn_addr *peer)
 {
+	const int family = wn_addr_is4(peer != NULL ? peer : addr) ? AF_INET : AF_INET6;
+	int fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1, r;
+
+	if (fd < 0)
+		return -errno;
+	allow_fragments(fd, family, false);
+	setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one));
+	if (family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, RCVBUF_BYTES);
+	set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, SNDBUF_BYTES);
+	r = udp_bind(fd, addr, peer);
+	if (r == 0)
+		return fd;
+	close(fd);
+	return r;
+}
+
+static void udp_close(void *io)
+{
+	struct udp *u = io;
+
+	if (u->ready >= 0 && u->ready != u->fd)
+		close(u->ready);
+	if (u->first >= 0)
+		close(u->first);
+	if (u->fd >= 0)
+		close(u->fd);
 	munmap(u->mem, FRONT_BATCH * SLOT_BYTES);
 	free(u);
 }
 
-static int udp_open(const struct wn_addr *addr, const struct wn_addr *peer, void **io)
+/* Both queues behind one descriptor. */
+static int open_two(struct udp *u, const struct front_io_where *where)
 {
-	const int family = wn_addr_is4(peer != NULL ? peer : addr) ? AF_INET : AF_INET6;
+	struct epoll_event ev = {.events = EPOLLIN};
+
+	u->first = udp_socket(where->addr, NULL);
+	if (u->first < 0)
+		return u->first;
+	u->ready = epoll_create1(EPOLL_CLOEXEC);
+	if (u->ready < 0 || epoll_ctl(u->ready, EPOLL_CTL_ADD, u->first, &ev) != 0 || epoll_ctl(u->ready, EPOLL_CTL_ADD, u->fd, &ev) != 0)
+		return -errno;
+	return front_steer_add(where->steer, where->worker, u->first, u->fd);
+}
+
+static int udp_open(const struct front_io_where *where, void **io)
+{
 	struct udp *u = calloc(1, sizeof(*u));
-	int one = 1, r;
+	int r = 0;
 
 	if (u == NULL)
 		return -ENOMEM;
-	u->connected = peer != NULL;
+	u->connected = where->peer != NULL;
+	u->family = wn_addr_is4(where->peer != NULL ? where->peer : where->addr) ? AF_INET : AF_INET6;
 	u->segments = true;
+	u->fd = u->first = u->ready = -1;
 	u->mem = mmap(NULL, FRONT_BATCH * SLOT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (u->mem == MAP_FAILED) {
 		free(u);
@@ -131,27 +179,18 @@ static int udp_open(const struct wn_addr *addr, const struct wn_addr *peer, void
 		u->in[i].msg_hdr = (struct msghdr){
 			.msg_name = &u->name[i], .msg_iov = u->in_iov[i], .msg_iovlen = 2, .msg_control = &u->in_control[i]};
 	}
-	u->fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (u->fd < 0) {
-		r = -errno;
-		udp_free(u);
-		return r;
-	}
-	u->family = family;
-	allow_fragments(u->fd, family, false);
-	setsockopt(u->fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one));
-	if (family == AF_INET6)
-		setsockopt(u->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	set_buffer(u->fd, SO_RCVBUFFORCE, SO_RCVBUF, RCVBUF_BYTES);
-	set_buffer(u->fd, SO_SNDBUFFORCE, SO_SNDBUF, SNDBUF_BYTES);
-	r = udp_bind(u, addr, peer);
-	if (r != 0) {
-		close(u->fd);
-		udp_free(u);
-		return r;
-	}
-	*io = u;
-	return 0;
+	u->fd = udp_socket(where->addr, where->peer);
+	if (u->fd < 0)
+		r = u->fd;
+	else if (where->steer == NULL)
+		u->ready = u->fd;
+	else
+		r = open_two(u, where);
+	if (r != 0)
+		udp_close(u);
+	else
+		*io = u;
+	return r;
 }
 
 static void udp_own(void *io, struct wn_addr *addr)
@@ -167,7 +206,7 @@ static void udp_own(void *io, struct wn_addr *addr)
 
 static int udp_fd(void *io)
 {
-	return ((struct udp *)io)->fd;
+	return ((struct udp *)io)->ready;
 }
 
 /* Hands over what came together. */
@@ -219,20 +258,17 @@ static void set_aside(struct udp *u, unsigned got)
 	}
 }
 
-static int udp_recv(void *io, struct front_packet *p, unsigned n)
+static int receive(struct udp *u, int fd, struct front_packet *p, unsigned n)
 {
-	struct udp *u = io;
 	bool some = false;
 	int got;
 
-	if (u->taken < u->ntogether)
-		return (int)take(u, p, n);
 	for (unsigned i = 0; i < n; i++) {
 		u->in_iov[i][0].iov_base = p[i].data;
 		u->in[i].msg_hdr.msg_namelen = sizeof(u->name[i]);
 		u->in[i].msg_hdr.msg_controllen = sizeof(u->in_control[i]);
 	}
-	got = recvmmsg(u->fd, u->in, n, MSG_DONTWAIT, NULL);
+	got = recvmmsg(fd, u->in, n, MSG_DONTWAIT, NULL);
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR || errno == ECONNREFUSED ? 0 : -errno;
 	for (int i = 0; i < got; i++)
@@ -260,6 +296,18 @@ static unsigned udp_waiting(void *io)
 	for (unsigned i = u->taken; i < u->ntogether; i++)
 		ours += (u->together[i].n - u->together[i].at) / u->together[i].segment * 1280u;
 	return (info[SK_MEMINFO_RMEM_ALLOC] + ours) / (info[SK_MEMINFO_RCVBUF] / 256);
+}
+
+static int udp_recv(void *io, struct front_packet *p, unsigned n)
+{
+	struct udp *u = io;
+	int got = 0;
+
+	if (u->taken < u->ntogether)
+		return (int)take(u, p, n);
+	if (u->first >= 0)
+		got = receive(u, u->first, p, n);
+	return got != 0 ? got : receive(u, u->fd, p, n);
 }
 
 /* Which send the packet joins; `next`: a new one. It must not go before an earlier packet of its order. */
@@ -363,14 +411,6 @@ static unsigned udp_send(void *io, const struct front_packet *p, unsigned n)
 		at++; /* one destination that cannot be reached must not hold back the others */
 	}
 	return sent;
-}
-
-static void udp_close(void *io)
-{
-	struct udp *u = io;
-
-	close(u->fd);
-	udp_free(u);
 }
 
 const struct front_io_ops front_io_udp = {udp_open, udp_own, udp_fd, udp_recv, udp_waiting, udp_send, udp_close};

@@ -20,6 +20,7 @@
 #include "front/config.h"
 #include "front/relay.h"
 #include "front/snapshot.h"
+#include "front/steer.h"
 #include "front/stream.h"
 #include "front/tls.h"
 #include "front/worker.h"
@@ -150,6 +151,19 @@ static int route(struct front *f, struct front_tenant_config *t)
 	return 0;
 }
 
+/* Without them a front serves all the same; it only cannot keep the largest floods out of everybody's queue. */
+static void steer(struct front *f)
+{
+	for (unsigned i = 0; i < f->shared.nlisteners; i++) {
+		struct front_listener *l = &f->shared.listener[i];
+		int r = l->transport == FRONT_UDP ? front_steer_new(f->config.threads, &l->steer) : 0;
+
+		if (r != 0)
+			wn_warn("%s: strangers share one queue with everybody else: the steering program cannot be loaded: %s", l->host,
+				strerror(-r));
+	}
+}
+
 static int share(struct front *f)
 {
 	int r;
@@ -173,6 +187,8 @@ static int share(struct front *f)
 		r = front_shared_add_listener(&f->shared, f->config.also_listen[i].transport, &f->config.also_listen[i].addr);
 	for (unsigned i = 0; r >= 0 && i < f->config.ntenants; i++)
 		r = route(f, &f->config.tenant[i]);
+	if (r >= 0)
+		steer(f);
 	return r < 0 ? r : 0;
 }
 
@@ -322,6 +338,8 @@ static void close_all(struct front *f)
 		ctl_close(f->ctl);
 	front_relay_free(f->relay);
 	front_snapshots_close(f->snapshots);
+	for (unsigned i = 0; i < f->shared.nlisteners; i++)
+		front_steer_free(f->shared.listener[i].steer);
 	front_shared_fini(&f->shared);
 	nonce_window_free(f->shared.nonces);
 	free(f->shared.tenant);

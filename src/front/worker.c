@@ -478,7 +478,11 @@ static int open_port(struct front_worker *w, unsigned listener, unsigned hop)
 	const struct front_shared *sh = w->opt.shared;
 	struct port *p = &w->port[w->nports];
 	struct wn_addr own;
-	int r = w->opt.io->open(&sh->listener[listener].addr, hop != FRONT_HOP_AGENT ? &sh->hop[hop].addr : NULL, &p->io);
+	const struct front_io_where where = {.addr = &sh->listener[listener].addr,
+					     .peer = hop != FRONT_HOP_AGENT ? &sh->hop[hop].addr : NULL,
+					     .steer = hop != FRONT_HOP_AGENT ? NULL : sh->listener[listener].steer,
+					     .worker = w->opt.index};
+	int r = w->opt.io->open(&where, &p->io);
 
 	if (r != 0)
 		return r;

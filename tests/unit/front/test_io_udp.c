@@ -45,7 +45,7 @@ static int setup(void **state)
 
 	(void)state;
 	wn_addr_parse(SPAN_LIT("127.0.0.1:0"), -1, &at);
-	assert_int_equal(front_io_udp.open(&at, NULL, &io), 0);
+	assert_int_equal(front_io_udp.open(&(struct front_io_where){.addr = &at}, &io), 0);
 	front_io_udp.own(io, &io_at);
 	for (unsigned i = 0; i < 2; i++)
 		peer[i] = open_peer(&peer_at[i]);

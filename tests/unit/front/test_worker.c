@@ -52,10 +52,9 @@ static void hear_bell(int fd)
 	assert_int_equal(read(fd, &n, sizeof(n)), sizeof(n));
 }
 
-static int mem_open(const struct wn_addr *addr, const struct wn_addr *peer, void **out)
+static int mem_open(const struct front_io_where *where, void **out)
 {
-	(void)addr;
-	(void)peer;
+	(void)where;
 	*out = &io;
 	return 0;
 }
