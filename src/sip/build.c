@@ -125,18 +125,30 @@ static void put_top_via(struct sip_buf *b, const struct sip_via *v, const struct
 	}
 }
 
-/* The name as the request had it: a compact one must not make the answer the longer of the two. Without the line's end. */
-static void put_header(struct sip_buf *b, const struct sip_hdr *h)
+/* The name as the request had it, the colon and a blank if there was one: a compact one must not make the answer the longer of the two. */
+static void put_name(struct sip_buf *b, const struct sip_hdr *h)
 {
 	const char *name_end = h->name.p + h->name.n;
 
-	/* Nearly always what is to be written stands there in one piece. */
-	if (h->value.p == name_end + 2 && h->value.p[-1] == ' ') {
-		put(b, h->name.p, h->name.n + 2 + h->value.n);
+	/* Nearly always that stands there in one piece. */
+	if (h->value.p <= name_end + 2) {
+		put(b, h->name.p, (size_t)(h->value.p - h->name.p));
 		return;
 	}
 	put(b, h->name.p, h->name.n);
 	PUT(b, ": ");
+}
+
+/* Without the line's end. */
+static void put_header(struct sip_buf *b, const struct sip_hdr *h)
+{
+	const char *name_end = h->name.p + h->name.n;
+
+	if (h->value.p <= name_end + 2) {
+		put(b, h->name.p, (size_t)(h->value.p + h->value.n - h->name.p));
+		return;
+	}
+	put_name(b, h);
 	put(b, h->value.p, h->value.n);
 }
 
@@ -145,8 +157,7 @@ void sip_put_vias(struct sip_buf *b, const struct sip_msg *req, const struct wn_
 	const struct sip_hdr *h = sip_hdr_first(req, SIP_HDR_VIA);
 	const char *rest = req->via.text.p + req->via.text.n;
 
-	put(b, h->name.p, h->name.n);
-	PUT(b, ": ");
+	put_name(b, h);
 	put_top_via(b, &req->via, src);
 	put(b, rest, (size_t)(h->value.p + h->value.n - rest));
 	PUT(b, "\r\n");

@@ -54,6 +54,9 @@ static void vias(void **state)
 		/* Only the topmost value, whether the others are joined or apart. */
 		{"v: SIP/2.0/UDP 10.0.0.1;rport , SIP/2.0/TCP b;rport\r\nVia: SIP/2.0/TLS c;rport\r\n", "192.0.2.1:5060",
 		 "v: SIP/2.0/UDP 10.0.0.1;rport=5060;received=192.0.2.1 , SIP/2.0/TCP b;rport\r\nVia: SIP/2.0/TLS c;rport\r\n"},
+		/* Not a byte longer than it was; of more than one blank one is left. */
+		{"v:SIP/2.0/UDP 192.0.2.1\r\nvia:SIP/2.0/UDP b\r\nVia \t: \r\n\tSIP/2.0/UDP c\r\n", "192.0.2.1:5060",
+		 "v:SIP/2.0/UDP 192.0.2.1\r\nvia:SIP/2.0/UDP b\r\nVia: SIP/2.0/UDP c\r\n"},
 	};
 
 	(void)state;
