@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
 
 static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
@@ -98,34 +97,52 @@ int wn_addr_parse(struct span s, int default_port, struct wn_addr *out)
 	return 0;
 }
 
-const char *wn_ip_str(const struct wn_addr *a, char buf[static WN_ADDR_STR])
+static char *put_digits(char *p, unsigned v)
 {
-	char *p = buf;
+	char text[5];
+	unsigned n = 0;
 
+	do
+		text[n++] = (char)('0' + v % 10);
+	while ((v /= 10) != 0);
+	while (n > 0)
+		*p++ = text[--n];
+	return p;
+}
+
+/* Returns where it ends. */
+static char *put_ip(char *p, const struct wn_addr *a)
+{
 	if (!is4(a->ip)) {
-		inet_ntop(AF_INET6, a->ip, buf, WN_ADDR_STR);
-		return buf;
+		inet_ntop(AF_INET6, a->ip, p, INET6_ADDRSTRLEN);
+		return p + strlen(p);
 	}
 	for (unsigned i = 12; i < 16; i++) {
-		unsigned v = a->ip[i];
-
-		if (v >= 100)
-			*p++ = (char)('0' + v / 100);
-		if (v >= 10)
-			*p++ = (char)('0' + v / 10 % 10);
-		*p++ = (char)('0' + v % 10);
-		*p++ = i < 15 ? '.' : 0;
+		p = put_digits(p, a->ip[i]);
+		*p++ = '.';
 	}
+	return p - 1;
+}
+
+const char *wn_ip_str(const struct wn_addr *a, char buf[static WN_ADDR_STR])
+{
+	*put_ip(buf, a) = 0;
 	return buf;
 }
 
 const char *wn_addr_str(const struct wn_addr *a, char buf[static WN_ADDR_STR])
 {
-	char ip[WN_ADDR_STR];
 	bool four = is4(a->ip);
+	char *p = buf;
 
-	wn_ip_str(a, ip);
-	snprintf(buf, WN_ADDR_STR, "%s%.45s%s:%u", four ? "" : "[", ip, four ? "" : "]", (unsigned)a->port);
+	_Static_assert(INET6_ADDRSTRLEN + sizeof("[]:65535") - 1 <= WN_ADDR_STR, "the longest fits");
+	if (!four)
+		*p++ = '[';
+	p = put_ip(p, a);
+	if (!four)
+		*p++ = ']';
+	*p++ = ':';
+	*put_digits(p, a->port) = 0;
 	return buf;
 }
 

@@ -63,14 +63,44 @@ void sip_putc(struct sip_buf *b, char c)
 	sip_put(b, span_of(&c, 1));
 }
 
+/* Of "%s" and "%u", all that is asked for while a message is on its way; false, and nothing is written, when the format holds another. */
+static bool simple_printf(struct sip_buf *b, const char *fmt, va_list ap)
+{
+	const size_t before = b->len;
+	const char *mark;
+
+	for (mark = fmt; (mark = strchr(mark, '%')) != NULL; mark += 2) {
+		if (mark[1] != 's' && mark[1] != 'u')
+			return false;
+	}
+	while ((mark = strchr(fmt, '%')) != NULL) {
+		put(b, fmt, (size_t)(mark - fmt));
+		if (mark[1] == 's')
+			sip_puts(b, va_arg(ap, const char *));
+		else
+			sip_put_number(b, va_arg(ap, unsigned));
+		fmt = mark + 2;
+	}
+	sip_puts(b, fmt);
+	if (b->overflow)
+		b->len = before;
+	return true;
+}
+
 void sip_printf(struct sip_buf *b, const char *fmt, ...)
 {
 	size_t room = b->cap - b->len;
 	char tmp[PRINTF_MAX];
+	bool done;
 	va_list ap;
 	int n;
 
 	if (b->overflow)
+		return;
+	va_start(ap, fmt);
+	done = simple_printf(b, fmt, ap);
+	va_end(ap);
+	if (done)
 		return;
 	va_start(ap, fmt);
 	n = vsnprintf(room != 0 ? b->p + b->len : NULL, room, fmt, ap);

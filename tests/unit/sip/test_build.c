@@ -159,15 +159,48 @@ static void puts_and_printf(void **state)
 	assert_true(b.overflow);
 	sip_puts(&b, "a");
 	assert_int_equal(b.len, 0);
+	/* All or nothing, in pieces too. */
+	sip_buf_init(&b, out, 7);
+	sip_printf(&b, "a%s", "b");
+	sip_printf(&b, "%s-%u", "cd", 123u);
+	assert_true(b.overflow);
+	assert_int_equal(b.len, 2);
+}
+
+/* With and without the library's printf the same. */
+static void formats(void **state)
+{
+	static const unsigned numbers[] = {0, 9, 10, 4294967295u};
+	char out[128], want[128];
+	struct sip_buf b;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		for (int kind = 0; kind < 3; kind++) {
+			int n;
+
+			sip_buf_init(&b, out, sizeof(out));
+			if (kind == 0) {
+				n = snprintf(want, sizeof(want), "%s: %u\r\n%s%u", "", numbers[i], "x", numbers[i]);
+				sip_printf(&b, "%s: %u\r\n%s%u", "", numbers[i], "x", numbers[i]);
+			} else if (kind == 1) {
+				n = snprintf(want, sizeof(want), "%u%%%s", numbers[i], "y");
+				sip_printf(&b, "%u%%%s", numbers[i], "y");
+			} else {
+				n = snprintf(want, sizeof(want), "%s %08u %.3s", "z", numbers[i], "abcdef");
+				sip_printf(&b, "%s %08u %.3s", "z", numbers[i], "abcdef");
+			}
+			assert_int_equal(b.len, n);
+			assert_memory_equal(out, want, (size_t)n);
+		}
+	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(vias),
-		cmocka_unit_test(response),
-		cmocka_unit_test(overflow),
-		cmocka_unit_test(puts_and_printf),
+		cmocka_unit_test(vias),    cmocka_unit_test(response), cmocka_unit_test(overflow), cmocka_unit_test(puts_and_printf),
+		cmocka_unit_test(formats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

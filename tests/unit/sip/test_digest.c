@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <openssl/evp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -171,6 +172,48 @@ static void auth_int(void **state)
 	}
 }
 
+/* Texts longer than what is gathered before it is hashed, in steps over its end, against the library's hash of the whole. */
+static void long_texts(void **state)
+{
+	static char uri[1300], text[4096];
+	uint8_t ha1[DIGEST_HASH_MAX], h[DIGEST_HASH_MAX];
+	char ha1_hex[65], ha2_hex[65], want[DIGEST_HEX_MAX], got[DIGEST_HEX_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(uri); i++)
+		uri[i] = (char)('a' + i % 26);
+	for (unsigned i = 0; i < DIGEST_HASH_MAX; i++)
+		ha1[i] = (uint8_t)(i * 37 + 9);
+	for (size_t n = 1; n<sizeof(uri); n += n> 300 && n < 600 ? 1 : 50) {
+		for (unsigned alg = 0; alg < DIGEST_ALGS; alg++) {
+			const char *name = alg == DIGEST_SHA256 ? "SHA256" : "MD5";
+			const size_t len = digest_len((enum digest_alg)alg);
+			struct digest_params p = {.alg = (enum digest_alg)alg, .alg_known = true, .qop = DIGEST_QOP_AUTH};
+			int k;
+
+			p.uri = span_of(uri, n);
+			p.nonce = span_of(uri, n / 2);
+			p.cnonce = span_of(uri, n);
+			p.nc_text = SPAN_LIT("00000001");
+			k = snprintf(text, sizeof(text), "INVITE:%.*s", (int)n, uri);
+			assert_int_equal(EVP_Q_digest(NULL, name, NULL, text, (size_t)k, h, NULL), 1);
+			hex_encode(h, len, ha2_hex);
+			hex_encode(ha1, len, ha1_hex);
+			k = snprintf(text, sizeof(text), "%.*s:%.*s:00000001:%.*s:auth:%.*s", (int)(2 * len), ha1_hex, (int)(n / 2), uri,
+				     (int)n, uri, (int)(2 * len), ha2_hex);
+			assert_int_equal(EVP_Q_digest(NULL, name, NULL, text, (size_t)k, h, NULL), 1);
+			hex_encode(h, len, want);
+			assert_int_equal(digest_response(ctx, &p, ha1, SPAN_LIT("INVITE"), none, got), 0);
+			assert_memory_equal(got, want, 2 * len);
+
+			k = snprintf(text, sizeof(text), "%.*s:%.*s:%.*s", (int)n, uri, (int)n, uri, (int)(n / 3), uri);
+			assert_int_equal(EVP_Q_digest(NULL, name, NULL, text, (size_t)k, h, NULL), 1);
+			assert_int_equal(digest_ha1(ctx, p.alg, p.uri, p.uri, span_of(uri, n / 3), ha1), 0);
+			assert_memory_equal(ha1, h, len);
+		}
+	}
+}
+
 static void empty_body(void **state)
 {
 	struct digest_params p;
@@ -291,8 +334,9 @@ static void sha256(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rfc7616),    cmocka_unit_test(every_digit), cmocka_unit_test(rfc2617), cmocka_unit_test(auth_int),
-		cmocka_unit_test(empty_body), cmocka_unit_test(parsing),     cmocka_unit_test(refuses), cmocka_unit_test(sha256),
+		cmocka_unit_test(rfc7616),  cmocka_unit_test(every_digit), cmocka_unit_test(rfc2617),
+		cmocka_unit_test(auth_int), cmocka_unit_test(long_texts),  cmocka_unit_test(empty_body),
+		cmocka_unit_test(parsing),  cmocka_unit_test(refuses),     cmocka_unit_test(sha256),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
