@@ -29,6 +29,11 @@ uint64_t wn_now_ms(void)
 	return wn_now_ns() / 1000000u;
 }
 
+uint64_t wn_monotonic_us(void)
+{
+	return read_ns(CLOCK_MONOTONIC) / 1000u;
+}
+
 uint64_t wn_unix_ms(void)
 {
 	return read_ns(CLOCK_REALTIME) / 1000000u;

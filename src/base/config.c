@@ -410,14 +410,26 @@ __attribute__((format(printf, 3, 0))) static void cyaml_said(cyaml_log_t level, 
 		why->line = strtoul(at + 7, NULL, 10);
 }
 
-static int load_document(const char *file, struct text *t, yaml_document_t *doc)
+int wn_config_read(const char *file, char **text, size_t *n)
 {
-	int rc = read_all(file, t);
+	struct text t;
+	int rc = read_all(file, &t);
 
 	if (rc < 0) {
 		bad(file, -1, "", "cannot be read: %s; give a file that is there and that this user may read", strerror(-rc));
 		return rc;
 	}
+	*text = t.p;
+	*n = t.n;
+	return 0;
+}
+
+static int load_document(const char *file, struct text *t, yaml_document_t *doc)
+{
+	int rc = wn_config_read(file, &t->p, &t->n);
+
+	if (rc < 0)
+		return rc;
 	rc = parse(file, t, doc, false);
 	if (rc < 0)
 		free(t->p);
@@ -426,32 +438,44 @@ static int load_document(const char *file, struct text *t, yaml_document_t *doc)
 
 static const cyaml_config_t plain = {.mem_fn = cyaml_mem, .log_level = CYAML_LOG_ERROR};
 
-int wn_config_load(const char *file, const cyaml_schema_value_t *schema, void **out)
+int wn_config_load_text(const char *file, const char *text, size_t n, const cyaml_schema_value_t *schema, void **out)
 {
+	const struct text t = {(char *)(uintptr_t)text, n};
 	struct cyaml_why why = {0};
 	cyaml_config_t cfg = plain;
 	struct walk w = {.file = file};
 	yaml_document_t doc;
-	struct text t;
 	cyaml_err_t err;
 	int rc;
 
 	*out = NULL;
-	rc = load_document(file, &t, &doc);
+	rc = parse(file, &t, &doc, false);
 	if (rc < 0)
 		return rc;
 	w.doc = &doc;
 	rc = check(&w, yaml_document_get_root_node(&doc), schema);
 	yaml_document_delete(&doc);
 	if (rc < 0)
-		goto out;
+		return rc;
 	cfg.log_fn = cyaml_said;
 	cfg.log_ctx = &why;
 	err = cyaml_load_data((const uint8_t *)t.p, t.n, &cfg, schema, out, NULL);
 	if (err != CYAML_OK)
 		rc = bad(file, (long)why.line, "", "%s", why.message[0] != 0 ? why.message : cyaml_strerror(err));
-out:
-	free(t.p);
+	return rc;
+}
+
+int wn_config_load(const char *file, const cyaml_schema_value_t *schema, void **out)
+{
+	char *text;
+	size_t n;
+	int rc = wn_config_read(file, &text, &n);
+
+	*out = NULL;
+	if (rc < 0)
+		return rc;
+	rc = wn_config_load_text(file, text, n, schema, out);
+	free(text);
 	return rc;
 }
 

@@ -14,6 +14,11 @@
 int wn_config_load(const char *file, const cyaml_schema_value_t *schema, void **out);
 void wn_config_free(const cyaml_schema_value_t *schema, void *data);
 
+/** The two halves of wn_config_load, for a process that may not open the file: the text, which the caller frees … */
+int wn_config_read(const char *file, char **text, size_t *n);
+/** … and what it says; `file` stands in errors alone. Reads no file, so it may be called at any time. */
+int wn_config_load_text(const char *file, const char *text, size_t n, const cyaml_schema_value_t *schema, void **out);
+
 /** Prints "FILE:LINE: KEY: message" for a value that the schema accepts and the program does not. `key` is a dotted path such as
  * "fronts[1].address"; the line is looked up in the file by that path (its nearest
  * parent's when it is not there, 0 when the file has gone). Always returns -EINVAL. */

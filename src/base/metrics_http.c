@@ -22,7 +22,8 @@ struct wn_metrics {
 	struct wn_addr at;
 	unsigned open_handles;
 	bool closing;
-	bool lost; /* a connection has gone in this turn */
+	bool lost;    /* a connection has gone in this turn */
+	bool resumed; /* a scrape has been answered in this turn */
 };
 
 struct wn_scrape {
@@ -52,11 +53,12 @@ static void turn(struct wn_metrics *m)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
 
-	/* At its limit the server stops listening, and begins again only in the turn after a connection has gone. */
+	/* At its limit the server stops listening, and begins again only in the turn after a connection has gone; and it says nothing of
+	 * a connection that was resumed within the turn. */
 	do {
-		m->lost = false;
+		m->lost = m->resumed = false;
 		MHD_run(m->http);
-	} while (m->lost);
+	} while (m->lost || m->resumed);
 	if (MHD_get_timeout(m->http, &ms) == MHD_YES)
 		uv_timer_start(&m->timer, on_timer, ms, 0);
 	else
@@ -239,6 +241,7 @@ void wn_metrics_answer(struct wn_scrape *s, const char *text, size_t n)
 		MHD_add_response_header(s->response, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain; version=0.0.4");
 	}
 	s->answered = true;
+	m->resumed = true;
 	MHD_resume_connection(s->connection);
 	/* Not from here: the answer may come from within the handler, and so from within the server. */
 	if (!m->closing)

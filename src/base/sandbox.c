@@ -211,6 +211,11 @@ static const int files[] = {
 	SCMP_SYS(renameat), SCMP_SYS(renameat2), SCMP_SYS(fchmod),     SCMP_SYS(umask),      SCMP_SYS(mincore),   SCMP_SYS(sync_file_range),
 };
 
+static const int reader[] = {
+	SCMP_SYS(pread64), SCMP_SYS(stat),      SCMP_SYS(lstat),      SCMP_SYS(statx),    SCMP_SYS(statfs),
+	SCMP_SYS(access),  SCMP_SYS(faccessat), SCMP_SYS(faccessat2), SCMP_SYS(readlink), SCMP_SYS(readlinkat),
+};
+
 static const int writer[] = {
 	SCMP_SYS(bpf),
 	SCMP_SYS(wait4),
@@ -276,11 +281,15 @@ static int add_conditional(scmp_filter_ctx f, enum wn_seccomp_set set)
 	if (set == WN_SECCOMP_WRITER) {
 		rc = rc ?: seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_NETLINK));
 		rc = rc ?: seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1, SCMP_A1(SCMP_CMP_EQ, SIGTERM));
-	} else {
+	} else if (set != WN_SECCOMP_READER) {
 		for (size_t i = 0; i < COUNT(family) && rc == 0; i++)
 			rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family[i]));
 	}
-	if (set != WN_SECCOMP_FILES) {
+	if (set == WN_SECCOMP_READER) {
+		rc = rc
+			     ?: seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
+						 SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, 0));
+	} else if (set != WN_SECCOMP_FILES) {
 		/* Libraries look for optional files (libuv for /dev/null as a spare descriptor) and go on without; a file that would be
 		 * written is another matter. */
 		rc = rc
@@ -334,6 +343,8 @@ int wn_seccomp(enum wn_seccomp_set set)
 	rc = rc ?: add(f, SCMP_ACT_KILL_PROCESS, hostile, COUNT(hostile));
 	if (set == WN_SECCOMP_WRITER)
 		rc = rc ?: add(f, SCMP_ACT_ALLOW, writer, COUNT(writer));
+	else if (set == WN_SECCOMP_READER)
+		rc = rc ?: add(f, SCMP_ACT_ALLOW, reader, COUNT(reader));
 	else
 		rc = rc ?: add(f, SCMP_ACT_ALLOW, net, COUNT(net));
 	if (set == WN_SECCOMP_STATE)

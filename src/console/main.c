@@ -19,6 +19,7 @@ static const struct {
 	{"sessions", cmd_sessions, "who has a hole open (at the agent)"},
 	{"kick", cmd_kick, "close all holes of a user (at the agent)"},
 	{"status", cmd_status, "of the daemons on this machine"},
+	{"why", cmd_why, "the last refusals of this machine's front, of a call or a user, and what to do"},
 	{"gate", cmd_gate, "holes, drops and counters of the gate; open, close, drain, trace"},
 	{"keys", cmd_keys, "make or show a part's key, certificate and pin"},
 	{"check", cmd_check, "read a front's, gate's or agent's file and say what is wrong"},

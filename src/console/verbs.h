@@ -8,5 +8,6 @@ int cmd_user(int argc, char **argv);     /* user add|del|list */
 int cmd_sessions(int argc, char **argv); /* who has a hole open */
 int cmd_kick(int argc, char **argv);     /* kick USER */
 int cmd_status(int argc, char **argv);   /* of every daemon on this machine, or of one */
+int cmd_why(int argc, char **argv);      /* why [CALL-ID|USER], of a front */
 int cmd_gate(int argc, char **argv);     /* gate list|show|open|close|drain|drops|counters|trace */
 int cmd_check(int argc, char **argv);    /* check FILE */

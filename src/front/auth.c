@@ -228,6 +228,8 @@ void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri
 		return;
 	}
 	o = choose(c, in, &k);
+	if (o == FRONT_replay || o == FRONT_forwarded)
+		in->user = k.p.username;
 	if (o == FRONT_replay) {
 		if (!call_retransmission(c, in, k.number, out))
 			core_done(c, out, FRONT_replay);

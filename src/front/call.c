@@ -38,6 +38,17 @@ static uint32_t call_order(const struct txn *x)
 	return (uint32_t)(x->id ^ x->id >> 32) | 1;
 }
 
+/* A call has its final answer: how long it took, and, where it is a refusal, whom it refused. */
+static void call_answered(struct front_core *c, const struct txn *x, enum front_outcome o, unsigned status, struct span call_id,
+			  uint64_t now_ms)
+{
+	const struct core_event e = {o, x->exact != 0, status, now_ms, &x->flow.addr, x->tenant, call_id, txn_user(c->txns, x)};
+
+	/* in TXN_PROCEEDING the deadline is so long after the beginning */
+	histogram_add(&c->call_answer, (now_ms - (x->deadline_ms - TXN_LIFE_MS)) * 1000000u);
+	core_note(c, &e);
+}
+
 static void send_kept(const struct front_core *c, const struct txn *x, struct front_action *out)
 {
 	const struct span kept = txn_answer(c->txns, x);
@@ -188,7 +199,8 @@ void call_begin(struct front_core *c, struct front_in *in, const struct call_gra
 				  .branch = g->branch,
 				  .exact = g->user.p != NULL ? core_exact(c, in) : 0,
 				  .flow = in->flow,
-				  .uri = in->m.uri};
+				  .uri = in->m.uri,
+				  .user = g->user};
 	struct sip_buf b;
 	struct txn *x = NULL;
 
@@ -343,17 +355,19 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 	out->to = x->flow;
 	out->order = call_order(x);
 	txn_keep(c->txns, x, span_of(out->net, out->net_n));
+	core_done(c, out, FRONT_relayed_response);
+	if (in->m.status >= 200 && x->state == TXN_PROCEEDING)
+		call_answered(c, x, FRONT_relayed_response, in->m.status, in->m.call_id, in->now_ms);
 	if (success && x->state == TXN_PROCEEDING) {
 		txn_enter(c->txns, x, TXN_ACCEPTED, in->now_ms);
 	} else if (in->m.status >= 300) {
 		txn_enter(c->txns, x, TXN_COMPLETED, in->now_ms);
 		put_to_service(c, "ACK", x, &in->m, out);
 	}
-	core_done(c, out, FRONT_relayed_response);
 }
 
 /* A final answer made of the kept one: the front's own 100, or what the agent said last. */
-static size_t time_out(const struct front_core *c, const struct txn *x, const char *status, char *to)
+static size_t time_out(struct front_core *c, const struct txn *x, const char *status, uint64_t now_ms, char *to)
 {
 	struct span kept = txn_answer(c->txns, x), piece[] = {span_of(&x->id, sizeof(x->id))};
 	uint64_t h = core_hash(c, piece, 1);
@@ -382,7 +396,10 @@ static size_t time_out(const struct front_core *c, const struct txn *x, const ch
 	sip_put(&b, SPAN_LIT("\r\nCall-ID: "));
 	sip_put(&b, m.call_id);
 	sip_printf(&b, "\r\nCSeq: %u INVITE\r\nContent-Length: 0\r\n\r\n", m.cseq);
-	return b.overflow ? 0 : b.len;
+	if (b.overflow)
+		return 0;
+	call_answered(c, x, FRONT_timed_out, 0, m.call_id, now_ms);
+	return b.len;
 }
 
 void front_core_agent_gone(struct front_core *c, unsigned tenant, uint64_t now_ms)
@@ -426,7 +443,7 @@ bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action 
 		}
 		/* an agent that has gone: the caller may find another front that has one */
 		const char *status = now_ms < x->deadline_ms ? "503 Service Unavailable\r\nRetry-After: 1" : "408 Request Timeout";
-		if (x->state == TXN_PROCEEDING && (out->net_n = time_out(c, x, status, out->net)) > 0) {
+		if (x->state == TXN_PROCEEDING && (out->net_n = time_out(c, x, status, now_ms, out->net)) > 0) {
 			out->to = x->flow;
 			out->order = call_order(x);
 			txn_keep(c->txns, x, span_of(out->net, out->net_n));

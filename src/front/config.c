@@ -327,6 +327,17 @@ static int check_distinct(struct at *at, const struct front_config *c, unsigned 
 	return 0;
 }
 
+static int set_metrics(struct at *at, const char *value, struct wn_addr *out)
+{
+	static const uint8_t one[16] = {[15] = 1};
+
+	if (wn_addr_parse(span_str(value), -1, out) != 0 || out->port == 0 ||
+	    !((wn_addr_is4(out) && out->ip[12] == 127) || memcmp(out->ip, one, sizeof(one)) == 0))
+		return wn_config_bad(at->file, at_key(at, "metrics"),
+				     "\"%.60s\" is no loopback address and port; must be one, such as 127.0.0.1:9464", value);
+	return 0;
+}
+
 static uint32_t online_cpus(void)
 {
 	cpu_set_t may;
@@ -412,7 +423,7 @@ int front_config_load(const char *file, struct front_config *out)
 		r = set_addr(&at, "agents", f->agents, "198.51.100.2:7061", &c.agents);
 	c.has_metrics = f->metrics != NULL;
 	if (r == 0 && c.has_metrics)
-		r = set_addr(&at, "metrics", f->metrics, "127.0.0.1:9464", &c.metrics);
+		r = set_metrics(&at, f->metrics, &c.metrics);
 	if (r == 0)
 		r = set_streams(&at, f->streams, &c);
 	if (r == 0)

@@ -58,6 +58,24 @@ const char *core_far_host(const struct front_core *c, const struct front_in *in,
 				      : c->sh->listener[0].host;
 }
 
+void core_note(struct front_core *c, const struct core_event *e)
+{
+	enum front_why_ring ring = front_why_ring_of(e->outcome, e->trusted);
+	struct front_denial d;
+
+	if (e->status >= 300)
+		ring = e->trusted ? FRONT_WHY_PROVEN : FRONT_WHY_STRANGER;
+	if (ring == FRONT_WHY_RINGS || !front_why_room(c->why, ring, e->now_ms))
+		return;
+	d.at_ms = e->now_ms;
+	d.from = *e->from;
+	d.tenant = e->outcome == FRONT_unknown_tenant ? FRONT_WHY_NOBODY : e->tenant;
+	d.status = (uint16_t)e->status;
+	d.outcome = (uint8_t)e->outcome;
+	front_denial_names(&d, e->call_id, e->user);
+	front_why_note(c->why, ring, &d);
+}
+
 static void view_refresh(struct front_core *c, unsigned tenant, uint64_t now_ms, uint64_t unix_s)
 {
 	const struct front_tenant *t = &c->sh->tenant[tenant];
@@ -328,8 +346,12 @@ int front_core_new(struct front_shared *shared, unsigned worker, uint32_t calls,
 	c->worker = worker;
 	c->room = true;
 	nonce_issuer_init(&c->issuer, shared->nonces);
+	r = front_why_new(&c->why);
 	c->view = calloc(shared->ntenants, sizeof(*c->view));
-	r = c->view == NULL ? -ENOMEM : digest_ctx_new(&c->digest);
+	if (c->view == NULL)
+		r = -ENOMEM;
+	if (r == 0)
+		r = digest_ctx_new(&c->digest);
 	if (r == 0)
 		r = failures_new(FAILURES, &c->failures);
 	if (r == 0)
@@ -349,6 +371,7 @@ void front_core_free(struct front_core *c)
 	failures_free(c->failures);
 	digest_ctx_free(c->digest);
 	free(c->view);
+	front_why_free(c->why);
 	free(c);
 }
 
@@ -395,10 +418,13 @@ void front_core_message(struct front_core *c, struct span in, const struct front
 	f.tenant = 0;
 	f.hop = FRONT_HOP_AGENT;
 	f.proof = NULL;
+	f.user = span_of(NULL, 0);
 	if (f.m.request)
 		request(c, &f, out);
 	else
 		dialog_response_from_client(c, &f, out);
+	const struct core_event e = {out->outcome, out->trusted, 0, now_ms, f.src, f.tenant, f.m.call_id, f.user};
+	core_note(c, &e);
 }
 
 static void response_from_service(struct front_core *c, struct front_in *in, struct front_action *out)
@@ -481,6 +507,16 @@ void front_core_set_room(struct front_core *c, bool room)
 uint64_t front_core_count(const struct front_core *c, enum front_outcome o)
 {
 	return atomic_load_explicit(&c->count[o], memory_order_relaxed);
+}
+
+const struct histogram *front_core_call_answer(const struct front_core *c)
+{
+	return &c->call_answer;
+}
+
+struct front_why *front_core_why(const struct front_core *c)
+{
+	return c->why;
 }
 
 uint32_t front_core_calls(const struct front_core *c)

@@ -122,6 +122,8 @@ struct front_action {
 
 /** One per worker; used by its thread alone. */
 struct front_core;
+struct front_why;
+struct histogram;
 
 /** worker: 0 to FRONT_WORKERS_MAX - 1, it stands in branches. calls: live transactions; 0 = as many as all tenants' max_calls.
  * \return 0, -EINVAL, -ENOMEM. */
@@ -176,6 +178,10 @@ void front_core_set_room(struct front_core *c, bool room);
 
 /** Counter of one outcome. Any thread. */
 uint64_t front_core_count(const struct front_core *c, enum front_outcome o);
+/** From an INVITE that went on to its final answer. Any thread. */
+const struct histogram *front_core_call_answer(const struct front_core *c);
+/** The refusals that are remembered. Any thread. */
+struct front_why *front_core_why(const struct front_core *c);
 /** Live transactions. The worker's thread. */
 uint32_t front_core_calls(const struct front_core *c);
 

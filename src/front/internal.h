@@ -5,7 +5,9 @@
 #include "front/budgets.h"
 #include "front/core.h"
 #include "front/failures.h"
+#include "front/histogram.h"
 #include "front/txn.h"
+#include "front/why.h"
 #include "sip/build.h"
 
 #define BRANCH_MAGIC    "z9hG4bK"
@@ -39,6 +41,8 @@ struct front_core {
 	struct tenant_view *view;
 	struct trunk trunk[FRONT_HOPS_MAX + 1];
 	_Atomic uint64_t count[FRONT_OUTCOME_COUNT];
+	struct histogram call_answer;
+	struct front_why *why;
 };
 
 /** One message on its way through the checks. */
@@ -49,6 +53,7 @@ struct front_in {
 	uint64_t now_ms, unix_s;
 	unsigned tenant, hop;        /* from the service's side: whose agent, or which plain next hop */
 	const struct sip_hdr *proof; /* the credentials of our realm that were chosen; NULL: none */
+	struct span user;            /* whom the credentials name, once their nonce is ours */
 	struct sip_msg m;
 };
 
@@ -82,6 +87,19 @@ const char *core_far_host(const struct front_core *c, const struct front_in *in,
 uint64_t core_branch(const struct front_core *c, const struct front_in *in);
 /** The To-tag of whatever the front itself answers: a function of the request. */
 void core_to_tag(const struct front_core *c, const struct front_in *in, char tag[TAG_CHARS]);
+
+/** A message's end, for walnut why. */
+struct core_event {
+	enum front_outcome outcome;
+	bool trusted;    /* the sender had proven something */
+	unsigned status; /* what the service's side answered; 0: the front decided */
+	uint64_t now_ms;
+	const struct wn_addr *from;
+	unsigned tenant;
+	struct span call_id, user;
+};
+/** Remembers it, if it refuses somebody. */
+void core_note(struct front_core *c, const struct core_event *e);
 
 /* auth.c: an INVITE that begins a call */
 void auth_invite(struct front_core *c, struct front_in *in, const struct sip_uri *uri, struct front_action *out);

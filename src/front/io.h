@@ -14,7 +14,8 @@ struct front_packet {
 	char *data;
 	size_t n; /* received: FRONT_DATAGRAM_MAX + 1 when it was longer than that */
 	struct wn_addr addr;
-	uint32_t order; /* sent: those with equal ones leave in order; 0: none */
+	uint32_t order;    /* sent: those with equal ones leave in order; 0: none */
+	uint64_t since_ns; /* when it was received: set by who calls recv */
 };
 
 struct front_io_where {

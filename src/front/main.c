@@ -14,15 +14,18 @@
 #include "base/config.h"
 #include "base/ctl.h"
 #include "base/log.h"
+#include "base/metrics_http.h"
 #include "base/notify.h"
 #include "base/sandbox.h"
 #include "front/budgets.h"
 #include "front/config.h"
 #include "front/relay.h"
 #include "front/snapshot.h"
+#include "front/status.h"
 #include "front/steer.h"
 #include "front/stream.h"
 #include "front/tls.h"
+#include "front/watchdog.h"
 #include "front/worker.h"
 
 #define EXIT_USAGE        2
@@ -41,6 +44,10 @@ struct front {
 	struct ctl_server *ctl;
 	uv_loop_t loop;
 	uv_signal_t term, interrupt;
+	struct wn_metrics *metrics;
+	uv_timer_t watch;
+	struct front_watchdog watchdog;
+	int manager; /* the service manager, or -1 */
 	uint64_t started_ms;
 };
 
@@ -58,61 +65,57 @@ static void usage(FILE *to)
 	      to);
 }
 
-static json_t *streams_status(const struct front *f)
+static struct front_sources sources(const struct front *f)
 {
-	static const char *const class[] = {
-		[STREAM_HANDSHAKE] = "handshaking", [STREAM_STRANGER] = "strangers", [STREAM_TRUSTED] = "users"};
-	json_t *j = json_object();
-
-	for (unsigned c = STREAM_HANDSHAKE; c <= STREAM_TRUSTED; c++) {
-		uint64_t n = 0;
-
-		for (unsigned i = 0; i < f->nworkers; i++)
-			n += front_streams_open(front_worker_streams(f->worker[i]), (enum stream_class)c);
-		json_object_set_new(j, class[c], json_integer((json_int_t)n));
-	}
-	for (unsigned c = 0; c < FRONT_STREAM_COUNT_MAX; c++) {
-		uint64_t n = 0;
-
-		for (unsigned i = 0; i < f->nworkers; i++)
-			n += front_streams_count(front_worker_streams(f->worker[i]), (enum front_stream_count)c);
-		json_object_set_new(j, front_stream_count_name((enum front_stream_count)c), json_integer((json_int_t)n));
-	}
-	return j;
-}
-
-static json_t *status(struct front *f)
-{
-	json_t *j = json_pack("{s:b,s:s,s:s,s:I}", "ok", 1, "role", "front", "version", WALNUT_VERSION, "uptime_s",
-			      (json_int_t)((wn_now_ms() - f->started_ms) / 1000));
-	json_t *outcomes = json_object();
-	uint64_t unsent = 0;
-
-	for (unsigned o = 0; o < FRONT_OUTCOME_COUNT; o++) {
-		uint64_t n = 0;
-
-		for (unsigned i = 0; i < f->nworkers; i++)
-			n += front_worker_count(f->worker[i], (enum front_outcome)o);
-		json_object_set_new(outcomes, front_outcome_name((enum front_outcome)o), json_integer((json_int_t)n));
-	}
-	if (f->nworkers > 0 && front_worker_streams(f->worker[0]) != NULL)
-		json_object_set_new(j, "streams", streams_status(f));
-	for (unsigned i = 0; i < f->nworkers; i++)
-		unsent += front_worker_unsent(f->worker[i]);
-	json_object_set_new(j, "outcomes", outcomes);
-	json_object_set_new(j, "unsent", json_integer((json_int_t)unsent));
-	json_object_set_new(j, "workers", json_integer(f->nworkers));
-	front_relay_status(f->relay, j);
-	return j;
+	return (struct front_sources){&f->shared, f->relay, f->worker, f->nworkers, f->started_ms};
 }
 
 static json_t *on_ctl(const json_t *request, void *arg)
 {
+	const struct front_sources s = sources(arg);
 	const char *cmd = json_string_value(json_object_get(request, "cmd"));
 
 	if (cmd != NULL && strcmp(cmd, "status") == 0)
-		return status(arg);
-	return ctl_error("a front knows the command status, not %s", cmd != NULL ? cmd : "that");
+		return front_status(&s);
+	if (cmd != NULL && strcmp(cmd, "why") == 0)
+		return front_status_why(&s, json_string_value(json_object_get(request, "about")));
+	return ctl_error("a front knows the commands status and why, not %s", cmd != NULL ? cmd : "that");
+}
+
+static void on_scrape(struct wn_scrape *scrape, void *arg)
+{
+	const struct front_sources s = sources(arg);
+	char *text = NULL;
+	size_t n = front_status_metrics(&s, &text);
+
+	wn_metrics_answer(scrape, text, n);
+	free(text);
+}
+
+/* The service manager is told that we live by who proves it: this loop, when every worker has turned. */
+static void on_watchdog(uv_timer_t *t)
+{
+	struct front *f = t->data;
+	uint64_t turn[FRONT_WORKERS_MAX];
+	int stands;
+
+	for (unsigned i = 0; i < f->nworkers; i++)
+		turn[i] = front_worker_turns(f->worker[i]);
+	stands = front_watchdog_look(&f->watchdog, turn, f->nworkers);
+	if (stands < 0)
+		wn_notify(f->manager, WN_NOTIFY_WATCHDOG);
+	else
+		wn_err("worker %d stands still", stands);
+}
+
+static void watch_over(struct front *f)
+{
+	uint64_t us = wn_notify_watchdog_us();
+
+	uv_timer_init(&f->loop, &f->watch);
+	f->watch.data = f;
+	if (us > 0 && f->manager >= 0)
+		uv_timer_start(&f->watch, on_watchdog, us / 2000, us / 2000 > 0 ? us / 2000 : 1);
 }
 
 static void on_signal(uv_signal_t *h, int signum)
@@ -274,6 +277,11 @@ static int open_all(struct front *f)
 	r = ctl_listen(&f->loop, f->config.socket, on_ctl, f, &f->ctl);
 	if (r != 0)
 		wn_err("cannot listen on %s: %s", f->config.socket, strerror(-r));
+	if (r == 0 && f->config.has_metrics) {
+		r = wn_metrics_listen(&f->loop, &f->config.metrics, on_scrape, f, &f->metrics);
+		if (r != 0)
+			wn_err("cannot serve metrics on %s: %s", wn_addr_str(&f->config.metrics, addr), strerror(-r));
+	}
 	return r;
 }
 
@@ -291,7 +299,10 @@ static int load_users(struct front *f)
 static int serve(struct front *f)
 {
 	char addr[WN_ADDR_STR];
-	int manager = wn_notify_open(), r = open_all(f);
+	int r;
+
+	f->manager = wn_notify_open();
+	r = open_all(f);
 
 	if (r == 0)
 		r = uv_signal_init(&f->loop, &f->term);
@@ -324,8 +335,10 @@ static int serve(struct front *f)
 	}
 	wn_info("listening on %s, %u worker%s, %u tenant%s", wn_addr_str(&f->config.listen, addr), f->nworkers, f->nworkers == 1 ? "" : "s",
 		f->config.ntenants, f->config.ntenants == 1 ? "" : "s");
-	wn_notify_ready(manager);
+	watch_over(f);
+	wn_notify(f->manager, WN_NOTIFY_READY);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
+	wn_notify(f->manager, WN_NOTIFY_STOPPING);
 	wn_info("ending");
 	return 0;
 }
@@ -334,8 +347,12 @@ static void close_all(struct front *f)
 {
 	for (unsigned i = 0; i < f->nworkers; i++)
 		front_worker_free(f->worker[i]);
+	f->nworkers = 0; /* the loop turns on below, and who asks must not look at them */
+	uv_timer_stop(&f->watch);
 	if (f->ctl != NULL)
 		ctl_close(f->ctl);
+	if (f->metrics != NULL)
+		wn_metrics_close(f->metrics);
 	front_relay_free(f->relay);
 	front_snapshots_close(f->snapshots);
 	for (unsigned i = 0; i < f->shared.nlisteners; i++)

@@ -509,3 +509,24 @@ void front_relay_status(const struct front_relay *r, json_t *status)
 			    json_pack("{s:I,s:I}", "dropped_to_agent", (json_int_t)r->dropped_to_agent, "dropped_to_worker",
 				      (json_int_t)r->dropped_to_worker));
 }
+
+void front_relay_report(const struct front_relay *r, struct front_report *to)
+{
+	to->ntenants = r->config->ntenants;
+	for (unsigned i = 0; i < to->ntenants; i++) {
+		struct table_state s;
+
+		user_table_state(r->shared->tenant[i].users, &s);
+		to->tenant[i] = (struct front_report_tenant){.domain = r->config->tenant[i].domain,
+							     .connected = r->tenant[i].conn != NULL,
+							     .users = s.users,
+							     .seq = s.head.seq,
+							     .feed_refused = r->tenant[i].refused,
+							     .feed_age_s = age_s(&s)};
+	}
+	to->link_sip_bytes = r->bytes[LINK_SIP];
+	to->link_feed_bytes = r->bytes[LINK_FEED];
+	to->link_heartbeat_bytes = r->bytes[LINK_HEARTBEAT];
+	to->dropped_to_agent = r->dropped_to_agent;
+	to->dropped_to_worker = r->dropped_to_worker;
+}

@@ -7,6 +7,7 @@
 
 #include "front/config.h"
 #include "front/core.h"
+#include "front/report.h"
 #include "front/snapshot.h"
 #include "front/worker.h"
 #include "peer/peer.h"
@@ -31,3 +32,5 @@ void front_relay_free(struct front_relay *r);
 
 /** Adds "agents", "users", "feed", "link" and "relay" to a status answer. */
 void front_relay_status(const struct front_relay *r, json_t *status);
+/** The same numbers for a scraper: tenants, link, dropped. */
+void front_relay_report(const struct front_relay *r, struct front_report *to);

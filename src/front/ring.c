@@ -79,7 +79,8 @@ bool front_ring_push(struct front_ring *r, unsigned tenant, struct span msg)
 		in += end;
 	}
 	memcpy(r->p + (in & (r->bytes - 1)), &h, sizeof(h));
-	memcpy(r->p + (in & (r->bytes - 1)) + sizeof(h), msg.p, msg.n);
+	if (msg.n > 0)
+		memcpy(r->p + (in & (r->bytes - 1)) + sizeof(h), msg.p, msg.n);
 	atomic_store_explicit(&r->in, in + padded(msg.n), memory_order_release);
 	return true;
 }

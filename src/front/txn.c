@@ -57,6 +57,17 @@ static void text_take(struct txn_table *t, struct txn *x)
 		memcpy(&t->text_free, text_of(t, x), sizeof(t->text_free));
 }
 
+/* Behind the URI stand the user's length and name, then the answer, then the request. */
+static uint8_t user_n(const struct txn_table *t, const struct txn *x)
+{
+	return (uint8_t)text_of(t, x)[x->uri_n];
+}
+
+static size_t answer_at(const struct txn_table *t, const struct txn *x)
+{
+	return (size_t)x->uri_n + 1 + user_n(t, x);
+}
+
 static void text_give(struct txn_table *t, struct txn *x)
 {
 	if (x->text == 0)
@@ -200,8 +211,9 @@ struct txn *txn_begin(struct txn_table *t, const struct txn_of *of, uint64_t now
 {
 	uint32_t index = t->free_head, *head;
 	struct txn *x;
+	char *text;
 
-	if (of->uri.n > TXN_URI_MAX)
+	if (of->uri.n > TXN_URI_MAX || of->user.n > USER_NAME_MAX)
 		return NULL;
 	if (index != NONE)
 		t->free_head = t->x[index].next_key;
@@ -224,8 +236,12 @@ struct txn *txn_begin(struct txn_table *t, const struct txn_of *of, uint64_t now
 			  .resent_ms = (uint32_t)now_ms,
 			  .deadline_ms = now_ms + TXN_LIFE_MS};
 	text_take(t, x);
+	text = text_of(t, x);
 	if (of->uri.n > 0)
-		memcpy(text_of(t, x), of->uri.p, of->uri.n);
+		memcpy(text, of->uri.p, of->uri.n);
+	text[of->uri.n] = (char)of->user.n;
+	if (of->user.n > 0)
+		memcpy(text + of->uri.n + 1, of->user.p, of->user.n);
 	if (of->key != TXN_NO_KEY) {
 		head = &t->key[of->key & t->mask];
 		x->next_key = *head;
@@ -317,13 +333,13 @@ void txn_keep(struct txn_table *t, struct txn *x, struct span answer)
 	x->answer_n = x->request_n = 0;
 	if (answer.n > TXN_ANSWER_MAX || x->text == 0)
 		return;
-	memcpy(text_of(t, x) + x->uri_n, answer.p, answer.n);
+	memcpy(text_of(t, x) + answer_at(t, x), answer.p, answer.n);
 	x->answer_n = (uint16_t)answer.n;
 }
 
 void txn_keep_request(struct txn_table *t, struct txn *x, struct span request, uint64_t now_ms)
 {
-	size_t at = (size_t)x->uri_n + x->answer_n;
+	size_t at = x->text != 0 ? answer_at(t, x) + x->answer_n : 0;
 
 	if (x->text == 0 || request.n > TXN_TEXT - at)
 		return;
@@ -333,6 +349,11 @@ void txn_keep_request(struct txn_table *t, struct txn *x, struct span request, u
 	wheel_put(t, x, now_ms + x->interval_ms);
 }
 
+struct span txn_user(const struct txn_table *t, const struct txn *x)
+{
+	return x->text != 0 ? part(t, x, (size_t)x->uri_n + 1, user_n(t, x)) : span_of(NULL, 0);
+}
+
 struct span txn_uri(const struct txn_table *t, const struct txn *x)
 {
 	return part(t, x, 0, x->uri_n);
@@ -340,12 +361,12 @@ struct span txn_uri(const struct txn_table *t, const struct txn *x)
 
 struct span txn_answer(const struct txn_table *t, const struct txn *x)
 {
-	return part(t, x, x->uri_n, x->answer_n);
+	return x->text != 0 ? part(t, x, answer_at(t, x), x->answer_n) : span_of(NULL, 0);
 }
 
 struct span txn_request(const struct txn_table *t, const struct txn *x)
 {
-	return part(t, x, (size_t)x->uri_n + x->answer_n, x->request_n);
+	return x->text != 0 ? part(t, x, answer_at(t, x) + x->answer_n, x->request_n) : span_of(NULL, 0);
 }
 
 void txn_answered(struct txn_table *t, struct txn *x)

@@ -8,8 +8,10 @@
 
 #include "base/span.h"
 #include "front/flow.h"
+#include "userdb/update.h"
 
-#define TXN_TEXT         2560 /* bytes kept of one call until its ACK: the URI, the last answer and, until the hop has answered, its request */
+#define TXN_TEXT \
+	2560 /* bytes kept of one call until its ACK: the URI, the user, the last answer and, until the hop has answered, its request */
 #define TXN_ANSWER_MAX   1536 /* a longer answer is sent once and not kept */
 #define TXN_URI_MAX      255
 #define TXN_LIFE_MS      32000u
@@ -53,7 +55,8 @@ _Static_assert(sizeof(struct txn) == 128, "two cache lines");
 struct txn_of {
 	uint64_t key, call, branch, exact; /* as in struct txn */
 	const struct front_flow *flow;
-	struct span uri; /* of at most TXN_URI_MAX bytes */
+	struct span uri;  /* of at most TXN_URI_MAX bytes */
+	struct span user; /* of at most USER_NAME_MAX bytes; NULL: nobody had to prove anything */
 };
 
 struct txn_table;
@@ -87,6 +90,7 @@ void txn_keep(struct txn_table *t, struct txn *x, struct span answer);
 void txn_keep_request(struct txn_table *t, struct txn *x, struct span request, uint64_t now_ms);
 /** What is kept, until the next call for this one. */
 struct span txn_uri(const struct txn_table *t, const struct txn *x);
+struct span txn_user(const struct txn_table *t, const struct txn *x);
 struct span txn_answer(const struct txn_table *t, const struct txn *x);
 struct span txn_request(const struct txn_table *t, const struct txn *x);
 /** The hop has it: no more repetitions. */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "front/core.h"
+#include "front/histogram.h"
 #include "front/io.h"
 #include "front/ring.h"
 #include "front/stream.h"
@@ -44,6 +45,12 @@ bool front_worker_push(struct front_worker *w, unsigned tenant, struct span msg)
 /** Where the worker's messages to agents wait; read by the relay's thread. */
 struct front_ring *front_worker_outbox(struct front_worker *w);
 
+/** For what any thread may ask of it: counters, answers, refusals. */
+const struct front_core *front_worker_core(const struct front_worker *w);
+/** Adds how long it took from taking messages of that outcome to deciding. Any thread. */
+void front_worker_latency(const struct front_worker *w, enum front_outcome o, struct histogram_sum *to);
+/** How often its loop has gone round: at least every 50 ms. Any thread. */
+uint64_t front_worker_turns(const struct front_worker *w);
 /** Any thread. */
 uint64_t front_worker_count(const struct front_worker *w, enum front_outcome o);
 uint64_t front_worker_unsent(const struct front_worker *w);

@@ -229,7 +229,7 @@ static void state_writes_what_is_open(void **state)
 static void forbidden(void **state)
 {
 	(void)state;
-	for (enum wn_seccomp_set set = WN_SECCOMP_NET; set <= WN_SECCOMP_WRITER; set++) {
+	for (enum wn_seccomp_set set = WN_SECCOMP_NET; set <= WN_SECCOMP_READER; set++) {
 		assert_int_equal(under(set, do_execve), KILLED);
 		assert_int_equal(under(set, do_ptrace), KILLED);
 		assert_int_equal(under(set, do_fork), KILLED);
@@ -249,6 +249,12 @@ static void forbidden(void **state)
 	assert_int_equal(under(WN_SECCOMP_WRITER, do_socket_inet), KILLED);
 	assert_int_equal(under(WN_SECCOMP_WRITER, do_connect), KILLED);
 	assert_int_equal(under(WN_SECCOMP_WRITER, do_listen), KILLED);
+	assert_int_equal(under(WN_SECCOMP_READER, do_open_write), KILLED);
+	assert_int_equal(under(WN_SECCOMP_READER, do_bpf), KILLED);
+	assert_int_equal(under(WN_SECCOMP_READER, do_socket_netlink), KILLED);
+	assert_int_equal(under(WN_SECCOMP_READER, do_socket_inet), KILLED);
+	assert_int_equal(under(WN_SECCOMP_READER, do_connect), KILLED);
+	assert_int_equal(under(WN_SECCOMP_READER, do_listen), KILLED);
 }
 
 static void reading_a_file_is_refused(void **state)
@@ -257,6 +263,7 @@ static void reading_a_file_is_refused(void **state)
 	assert_int_equal(under(WN_SECCOMP_NET, do_open_read), 0);
 	assert_int_equal(under(WN_SECCOMP_WRITER, do_open_read), 0);
 	assert_int_equal(under(WN_SECCOMP_FILES, do_open_read), 1);
+	assert_int_equal(under(WN_SECCOMP_READER, do_open_read), 1);
 }
 
 static void *thread(void *arg)

@@ -355,6 +355,43 @@ static void status(void **state)
 	assert_int_equal(run(cmd_status, "status x"), 2);
 }
 
+static void why(void **state)
+{
+	(void)state;
+	will_answer(
+		"{\"ok\":true,\"denials\":["
+		"{\"kind\":\"proven\",\"age_ms\":61000,\"outcome\":\"user_budget\",\"status\":0,\"proven\":true,\"user\":\"al\\u001bice\","
+		"\"call_id\":\"c1\",\"from\":\"198.18.4.2:40112\",\"domain\":\"example.org\"},"
+		"{\"kind\":\"answered\",\"age_ms\":62000,\"outcome\":\"digest\",\"status\":0,\"proven\":false,\"user\":\"bob\","
+		"\"call_id\":\"\",\"from\":\"198.18.4.3:1\",\"domain\":\"\"},"
+		"{\"kind\":\"proven\",\"age_ms\":1,\"outcome\":\"relayed_response\",\"status\":486,\"proven\":true,\"user\":\"\"},"
+		"{\"outcome\":\"of a later version\"}]}");
+	assert_int_equal(run(cmd_why, "why alice --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"why\",\"about\":\"alice\"}");
+	assert_non_null(strstr(out,
+			       "1 min 1 s ago: user_budget, user al?ice, at example.org, from 198.18.4.2:40112, Call-ID c1\n  The user is "
+			       "right, but calls too often.\n  "));
+	assert_non_null(strstr(out, "digest, user bob (claimed), from 198.18.4.3:1\n  The secret was wrong.\n  "));
+	assert_non_null(strstr(out, "relayed_response 486, from -\n"));
+	assert_non_null(strstr(out, "of a later version, from -\n"));
+	assert_null(strchr(out, 0x1b));
+	assert_string_equal(err, "");
+	assert_int_equal(run(cmd_why, "why --json --socket @/d.sock"), 0);
+	asked("{\"cmd\":\"why\"}");
+	assert_non_null(strstr(out, "\"status\": 486"));
+
+	will_answer("{\"ok\":true,\"denials\":[]}");
+	assert_int_equal(run(cmd_why, "why carol --socket @/d.sock"), 0);
+	assert_string_equal(out, "");
+	one_line_of_error();
+	/* Anything a daemon may say is survived. */
+	will_answer("{\"ok\":true,\"denials\":[1,{},{\"outcome\":7,\"status\":\"x\",\"user\":[]}]}");
+	assert_int_equal(run(cmd_why, "why --socket @/d.sock"), 0);
+	will_answer("{\"ok\":true}");
+	assert_int_equal(run(cmd_why, "why --socket @/d.sock"), 0);
+	assert_int_equal(run(cmd_why, "why a b"), 2);
+}
+
 #define HOLE                                                                                                                     \
 	"{\"hole\":77,\"tenant\":\"example.org\",\"user\":\"al\\u001bice\",\"protocol\":\"udp\",\"inside\":\"198.18.100.2:53\"," \
 	"\"remote\":"                                                                                                            \
@@ -574,6 +611,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(users, start_daemon, stop_daemon),
 		cmocka_unit_test_setup_teardown(sessions_and_kick, start_daemon, stop_daemon),
 		cmocka_unit_test_setup_teardown(status, start_daemon, stop_daemon),
+		cmocka_unit_test_setup_teardown(why, start_daemon, stop_daemon),
 		cmocka_unit_test_setup_teardown(gate_holes, start_daemon, stop_daemon),
 		cmocka_unit_test_setup_teardown(gate_drain_and_drops, start_daemon, stop_daemon),
 		cmocka_unit_test_setup_teardown(gate_trace, start_daemon, stop_daemon),

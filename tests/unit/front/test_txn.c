@@ -14,7 +14,8 @@ static const struct front_flow src = {{.port = 5060}, 0};
 
 static struct txn *begin(struct txn_table *t, uint64_t key, uint64_t call, uint64_t branch, uint64_t now_ms)
 {
-	const struct txn_of of = {.key = key, .call = call, .branch = branch, .flow = &src, .uri = SPAN_LIT("sip:a@b")};
+	const struct txn_of of = {
+		.key = key, .call = call, .branch = branch, .flow = &src, .uri = SPAN_LIT("sip:a@b"), .user = SPAN_LIT("alice")};
 
 	return txn_begin(t, &of, now_ms);
 }
@@ -178,7 +179,9 @@ static void test_timers_moved(void **state)
 	}
 }
 
-/* URI, answer and request of one call do not run into each other. */
+#define KEPT 13u /* "sip:a@b", a length, "alice" */
+
+/* URI, user, answer and request of one call do not run into each other. */
 static void test_texts(void **state)
 {
 	struct txn_table *t;
@@ -194,12 +197,13 @@ static void test_texts(void **state)
 	memset(text, 'a', sizeof(text));
 	txn_keep(t, x, span_of(text, 300));
 	memset(text, 'r', sizeof(text));
-	txn_keep_request(t, x, span_of(text, TXN_TEXT - 300 - 7 + 1), 0);
+	txn_keep_request(t, x, span_of(text, TXN_TEXT - 300 - KEPT + 1), 0);
 	assert_int_equal(x->request_n, 0);
-	txn_keep_request(t, x, span_of(text, TXN_TEXT - 300 - 7), 0);
-	assert_int_equal(txn_request(t, x).n, TXN_TEXT - 300 - 7);
-	assert_memory_equal(txn_request(t, x).p, text, TXN_TEXT - 300 - 7);
+	txn_keep_request(t, x, span_of(text, TXN_TEXT - 300 - KEPT), 0);
+	assert_int_equal(txn_request(t, x).n, TXN_TEXT - 300 - KEPT);
+	assert_memory_equal(txn_request(t, x).p, text, TXN_TEXT - 300 - KEPT);
 	assert_true(span_eq(txn_uri(t, x), SPAN_LIT("sip:a@b")));
+	assert_true(span_eq(txn_user(t, x), SPAN_LIT("alice")));
 	assert_int_equal(txn_answer(t, x).n, 300);
 	assert_memory_equal(txn_answer(t, x).p, "aaa", 3);
 	assert_true(span_eq(txn_uri(t, y), SPAN_LIT("sip:a@b")));
@@ -212,6 +216,7 @@ static void test_texts(void **state)
 	txn_enter(t, x, TXN_ACCEPTED, 0);
 	txn_acknowledged(t, x, 0);
 	assert_null(txn_answer(t, x).p);
+	assert_null(txn_user(t, x).p);
 	txn_keep(t, x, span_of(text, 5));
 	txn_keep_request(t, x, span_of(text, 5), 0);
 	assert_int_equal(x->answer_n + x->request_n, 0);
