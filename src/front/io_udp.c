@@ -284,18 +284,29 @@ static int receive(struct udp *u, int fd, struct front_packet *p, unsigned n)
 	return got;
 }
 
+static unsigned waiting_in(int fd, uint32_t besides)
+{
+	uint32_t info[SK_MEMINFO_VARS];
+	socklen_t len = sizeof(info);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0 || info[SK_MEMINFO_RCVBUF] < 256)
+		return 256;
+	return (info[SK_MEMINFO_RMEM_ALLOC] + besides) / (info[SK_MEMINFO_RCVBUF] / 256);
+}
+
+/* Of two queues the fuller one. */
 static unsigned udp_waiting(void *io)
 {
 	const struct udp *u = io;
-	uint32_t info[SK_MEMINFO_VARS], ours = 0;
-	socklen_t len = sizeof(info);
+	uint32_t ours = 0;
+	unsigned all, first;
 
-	if (getsockopt(u->fd, SOL_SOCKET, SO_MEMINFO, info, &len) != 0 || info[SK_MEMINFO_RCVBUF] < 256)
-		return 256;
 	/* what was set aside is waiting too; the kernel counts some 1,280 bytes for a datagram */
 	for (unsigned i = u->taken; i < u->ntogether; i++)
 		ours += (u->together[i].n - u->together[i].at) / u->together[i].segment * 1280u;
-	return (info[SK_MEMINFO_RMEM_ALLOC] + ours) / (info[SK_MEMINFO_RCVBUF] / 256);
+	all = waiting_in(u->fd, ours);
+	first = u->first >= 0 ? waiting_in(u->first, 0) : 0;
+	return first > all ? first : all;
 }
 
 static int udp_recv(void *io, struct front_packet *p, unsigned n)
