@@ -333,6 +333,8 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 		return;
 	}
 	txn_answered(c->txns, x);
+	if (in->m.status < 200 && x->state == TXN_PROCEEDING)
+		txn_ringing(c->txns, x, in->now_ms);
 	if (in->m.status == 100) {
 		/* ends here, as does the answer to our own CANCEL */
 		core_done(c, out, FRONT_response_dropped);
@@ -344,6 +346,9 @@ void call_response(struct front_core *c, struct front_in *in, uint64_t id, struc
 		return;
 	}
 	if (x->state != TXN_PROCEEDING && !(x->state == TXN_ACCEPTED && success)) {
+		/* A hop that repeats its refusal has not got our ACK. */
+		if (in->m.status >= 300 && x->hop != FRONT_HOP_AGENT && (x->state == TXN_COMPLETED || x->state == TXN_CONFIRMED))
+			put_to_service(c, "ACK", x, &in->m, out);
 		core_done(c, out, FRONT_response_dropped);
 		return;
 	}

@@ -149,6 +149,14 @@ uint64_t core_hash(const struct front_core *c, const struct span *piece, unsigne
 	return h;
 }
 
+uint64_t core_token_key(struct span text)
+{
+	uint64_t key;
+
+	memcpy(&key, text.p + text.n - sizeof(key), sizeof(key));
+	return key * 0x9e3779b97f4a7c15u; /* characters spread badly */
+}
+
 struct span core_src_span(const struct wn_addr *a, char buf[18])
 {
 	memcpy(buf, a->ip, 16);

@@ -114,11 +114,9 @@ static size_t pass_response(const struct front_in *in, char *to)
 }
 
 /* What one token, or one client, may put on the link. */
-static bool over_budget(struct front_core *c, const struct front_in *in, struct span of, struct span who)
+static bool over_budget(struct front_core *c, const struct front_in *in, uint64_t key)
 {
-	const struct span piece[] = {of, who};
-
-	return budget_take(c->sh->budgets, core_hash(c, piece, 2), IN_DIALOG_PER_S, in->now_ms) > 0;
+	return budget_take(c->sh->budgets, key, IN_DIALOG_PER_S, in->now_ms) > 0;
 }
 
 /* A token serves the one dialog that it was made for. */
@@ -145,7 +143,7 @@ static void to_service(struct front_core *c, struct front_in *in, struct span to
 
 	out->trusted = true;
 	/* Somebody who saw a token can spoof its client: what one token may put on the link is bounded. */
-	if (over_budget(c, in, SPAN_LIT("token"), token)) {
+	if (over_budget(c, in, core_token_key(token))) {
 		core_done(c, out, FRONT_in_dialog_budget);
 		return;
 	}
@@ -347,7 +345,8 @@ void dialog_response_from_client(struct front_core *c, struct front_in *in, stru
 		return;
 	}
 	out->trusted = true;
-	if (over_budget(c, in, SPAN_LIT("client"), span_of(in->src->ip, 16))) {
+	const struct span client[] = {SPAN_LIT("client"), span_of(in->src->ip, 16)};
+	if (over_budget(c, in, core_hash(c, client, 2))) {
 		core_done(c, out, FRONT_in_dialog_budget);
 		return;
 	}

@@ -74,6 +74,8 @@ struct tenant_view *core_view(struct front_core *c, unsigned tenant, uint64_t no
 bool core_tenant(const struct front_core *c, struct span uri, unsigned *tenant, struct sip_uri *parsed);
 /** Keyed hash of some pieces, each behind its length. */
 uint64_t core_hash(const struct front_core *c, const struct span *piece, unsigned n);
+/** What a verified token is known by: some of its MAC, which nobody could choose. */
+uint64_t core_token_key(struct span text);
 struct span core_src_span(const struct wn_addr *a, char buf[18]);
 uint64_t core_exact(const struct front_core *c, const struct front_in *in);
 /** What a tenant's configuration says now. */

@@ -85,15 +85,6 @@ static uint64_t address_key(const struct front_core *c, const struct wn_addr *a)
 	return core_hash(c, piece, 2);
 }
 
-/* What a token is held by: some of its MAC, which nobody could choose. */
-static uint64_t token_key(struct span text)
-{
-	uint64_t key;
-
-	memcpy(&key, text.p + text.n - sizeof(key), sizeof(key));
-	return key;
-}
-
 enum token { TOKEN_NONE, TOKEN_GOOD, TOKEN_BAD, TOKEN_UNSURE };
 
 static enum token look_token(const struct front_core *c, const struct front_in *in, const struct sip_quick *q, const struct target *to,
@@ -116,7 +107,7 @@ static enum token look_token(const struct front_core *c, const struct front_in *
 		hop = dialog_of_hop(c, in->flow, &token);
 		if (!hop && !wn_ip_eq(&token.client, in->src))
 			return TOKEN_BAD;
-		look->held = hop ? 0 : token_key(text);
+		look->held = hop ? 0 : core_token_key(text);
 	} else {
 		if (to->tenant < 0)
 			return TOKEN_UNSURE;
@@ -124,7 +115,7 @@ static enum token look_token(const struct front_core *c, const struct front_in *
 		if (a == NULL || route_token_open(text, a->route_key, (uint32_t)in->unix_s, &token) != 0 ||
 		    !wn_ip_eq(&token.client, in->src))
 			return TOKEN_BAD;
-		look->held = token_key(text);
+		look->held = core_token_key(text);
 	}
 	/* What keeps failing behind one good token is no better than what has none. */
 	if (look->held != 0 && failures_over(c->failures, look->held, in->now_ms))

@@ -8,8 +8,8 @@
 
 #include "sip/msg.h"
 
-/* A wheel holds all timers: longer than the longest, so an entry comes by once. A timer that is set later than its entry stands stays
- * where it is, and moves on when the wheel comes by: a call sets five of them and files itself twice. */
+/* A wheel holds all timers. It is longer than all but that of a call that rings, which comes by more than once. A timer that is set later
+ * than its entry stands stays where it is, and moves on when the wheel comes by: a call sets five of them and files itself twice. */
 #define SLOT_MS 16u
 #define SLOTS   2048u
 #define NONE    UINT32_MAX
@@ -317,6 +317,12 @@ void txn_enter(struct txn_table *t, struct txn *x, enum txn_state state, uint64_
 	x->deadline_ms = now_ms + (state == TXN_CONFIRMED ? TXN_CONFIRMED_MS : TXN_LIFE_MS);
 	x->interval_ms = SIP_T1_MS;
 	wheel_put(t, x, state == TXN_COMPLETED ? now_ms + x->interval_ms : x->deadline_ms);
+}
+
+void txn_ringing(struct txn_table *t, struct txn *x, uint64_t now_ms)
+{
+	x->deadline_ms = now_ms + TXN_RINGING_MS;
+	wheel_put(t, x, x->deadline_ms);
 }
 
 void txn_acknowledged(struct txn_table *t, struct txn *x, uint64_t now_ms)

@@ -15,7 +15,8 @@
 #define TXN_ANSWER_MAX   1536 /* a longer answer is sent once and not kept */
 #define TXN_URI_MAX      255
 #define TXN_LIFE_MS      32000u
-#define TXN_CONFIRMED_MS 5000u /* T4: so long late copies may come after the ACK */
+#define TXN_RINGING_MS   185000u /* Timer C: more than three minutes */
+#define TXN_CONFIRMED_MS 5000u   /* T4: so long late copies may come after the ACK */
 #define TXN_RESENDS_MAX  7u
 #define TXN_RESEND_MS    100u
 #define TXN_NO_KEY       UINT64_MAX
@@ -81,6 +82,8 @@ struct txn *txn_by_id(struct txn_table *t, uint64_t id);
 
 /** Moves to a later state and sets its timers. */
 void txn_enter(struct txn_table *t, struct txn *x, enum txn_state state, uint64_t now_ms);
+/** A provisional answer has come: from now on the final one has TXN_RINGING_MS. */
+void txn_ringing(struct txn_table *t, struct txn *x, uint64_t now_ms);
 /** The ACK of a 2xx has passed: ends the state in TXN_CONFIRMED_MS, if it would not end sooner, and keeps no text any more, so that those
  * in use are few and stay in the caches. */
 void txn_acknowledged(struct txn_table *t, struct txn *x, uint64_t now_ms);

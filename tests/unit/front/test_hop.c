@@ -492,6 +492,75 @@ static void test_two_record_routes(void **state)
 	assert_true(front_flow_eq(&w.a.to, &tcp));
 }
 
+/* A phone may ring for longer than a transaction lives without an answer; not for ever. */
+static void test_rings(void **state)
+{
+	struct call c = open_call();
+
+	(void)state;
+	begin(&c, &src);
+	answered(180, "");
+	outcome(FRONT_relayed_response);
+	w.now_ms += 3 * 60000;
+	assert_false(front_core_tick(w.core, w.now_ms, &w.a));
+	answered(200, "");
+	outcome(FRONT_relayed_response);
+	assert_memory_equal(w.net, "SIP/2.0 200 ", 12);
+
+	c.branch = "z9hG4bKlong";
+	c.call_id = "long";
+	begin(&c, &src);
+	answered(100, "");
+	for (uint64_t end = w.now_ms + TXN_RINGING_MS; w.now_ms < end; w.now_ms += 1000)
+		while (front_core_tick(w.core, w.now_ms, &w.a))
+			assert_int_not_equal(w.a.outcome, FRONT_timed_out);
+	assert_true(front_core_tick(w.core, w.now_ms, &w.a));
+	outcome(FRONT_timed_out);
+	assert_memory_equal(w.net, "SIP/2.0 408 ", 12);
+}
+
+/* The ACK of a refusal is lost: the hop repeats the refusal and gets another, the caller hears nothing new. */
+static void test_refusal_repeated(void **state)
+{
+	struct call c = open_call();
+
+	(void)state;
+	begin(&c, &src);
+	answered(486, "");
+	outcome(FRONT_relayed_response);
+	assert_memory_equal(w.to_agent, "ACK sip:open@example.org SIP/2.0\r\n", 34);
+	for (unsigned i = 0; i < 2; i++) {
+		answered(486, "");
+		assert_int_equal(w.a.net_n, 0);
+		assert_int_equal(w.a.hop, hop);
+		assert_memory_equal(world_agent(&w).p, "ACK sip:open@example.org SIP/2.0\r\n", 34);
+		/* before and after the caller's own ACK */
+		c.method = "ACK";
+		c.to_tag = "uas";
+		world_call(&w, &c, &src);
+		outcome(FRONT_ack_absorbed);
+	}
+}
+
+/* The hop repeats its 200, as it does until it sees an ACK; ours was lost on the way to it. The caller gets the 200 again. */
+static void test_ok_repeated(void **state)
+{
+	struct call c;
+
+	(void)state;
+	call_up();
+	answered(200, "");
+	outcome(FRONT_relayed_response);
+	c = in_dialog("ACK");
+	c.cseq = 1;
+	world_call(&w, &c, &src);
+	outcome(FRONT_forwarded_in_dialog);
+	answered(200, "");
+	outcome(FRONT_relayed_response);
+	assert_memory_equal(w.net, "SIP/2.0 200 ", 12);
+	assert_true(wn_addr_eq(&w.a.to.addr, &src));
+}
+
 #define T(name) cmocka_unit_test_prestate_setup_teardown(name, setup, world_teardown, &w)
 
 int main(void)
@@ -513,6 +582,9 @@ int main(void)
 		T(test_tcp_hop_goes),
 		T(test_token),
 		T(test_two_record_routes),
+		T(test_rings),
+		T(test_refusal_repeated),
+		T(test_ok_repeated),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
