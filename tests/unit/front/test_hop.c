@@ -545,12 +545,16 @@ static void test_refusal_repeated(void **state)
 /* The hop repeats its 200, as it does until it sees an ACK; ours was lost on the way to it. The caller gets the 200 again. */
 static void test_ok_repeated(void **state)
 {
-	struct call c;
+	struct call c = {.uri = "sip:closed@example.org"};
 
 	(void)state;
-	call_up();
+	world_answer_challenge(&w, &c, &alice, &src);
+	begin(&c, &src);
+	answered(200, "Contact: <sip:198.18.2.2:5080>\r\n");
+	assert_int_equal(span_cstr(header_of(world_net(&w), "Record-Route"), route, sizeof(route)), 0);
 	answered(200, "");
 	outcome(FRONT_relayed_response);
+	assert_true(holds(world_net(&w), "nextnonce"));
 	c = in_dialog("ACK");
 	c.cseq = 1;
 	world_call(&w, &c, &src);
@@ -559,6 +563,8 @@ static void test_ok_repeated(void **state)
 	outcome(FRONT_relayed_response);
 	assert_memory_equal(w.net, "SIP/2.0 200 ", 12);
 	assert_true(wn_addr_eq(&w.a.to.addr, &src));
+	/* who has acknowledged has used it, or another */
+	assert_false(holds(world_net(&w), "nextnonce"));
 }
 
 #define T(name) cmocka_unit_test_prestate_setup_teardown(name, setup, world_teardown, &w)
