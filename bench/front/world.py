@@ -19,7 +19,7 @@ class World:
 
     def __init__(self, o):
         self.o, self.children, self.standing, self.core, self.counted = o, [], {}, None, None
-        self.others, self.stolen = [], []
+        self.others, self.stolen, self.failed = [], [], []
 
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="walnut-bench-", dir="/run")
@@ -109,6 +109,13 @@ class World:
             got = self.load(mode, server, *words, **kw)
         self.note(core)
         return got, core.busy
+
+    def attempt(self, into, measure, *args):
+        """Adds a round's figure to a list; one that could not be taken is told at the end and spoils no other."""
+        try:
+            into.append(measure(*args))
+        except Failure as e:
+            self.failed.append(str(e))
 
     def note(self, core):
         self.others.append(core.other / core.seconds)
