@@ -8,7 +8,7 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$(dirname "$here")")
 build=$root/build-fuzz
-targets="sip_datagram sip_stream sip_quick sip_scan sip_syntax sip_response digest sdp ticket update users socks enrol gate_record gate"
+targets="sip_datagram sip_stream sip_quick sip_scan sip_syntax sip_response sip_caller digest sdp ticket update users socks enrol gate_record gate"
 seconds=${1:-}
 case "$seconds" in
 --list)

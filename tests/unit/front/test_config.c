@@ -92,6 +92,41 @@ static void test_everything(void **state)
 	front_config_free(&c);
 }
 
+static void test_streams(void **state)
+{
+	struct front_config c;
+	struct front_stream_limits share;
+	char said[512];
+
+	(void)state;
+	assert_int_equal(load(TOP TENANT, &c, said, sizeof(said)), 0);
+	assert_int_equal(c.streams.connections, 16384);
+	assert_int_equal(c.streams.per_address, 256);
+	assert_int_equal(c.streams.due_ms[STREAM_DUE_FIRST], 5000);
+	assert_int_equal(c.streams.due_ms[STREAM_DUE_TRUSTED], 600000);
+	assert_int_equal(c.backlog, 512);
+	front_config_free(&c);
+	assert_int_equal(
+		load(TOP "streams: { max_connections: 1001, per_address: 7, backlog: 3, first_message_s: 2, stranger_idle_s: 3, idle_s: 4, "
+			 "stalled_s: 5, tls_handshake_s: 6, tls_handshakes_per_s: 9, tls_handshakes: 8 }\n" TENANT,
+		     &c, said, sizeof(said)),
+		0);
+	assert_int_equal(c.backlog, 3);
+	assert_int_equal(c.streams.due_ms[STREAM_DUE_FIRST], 2000);
+	assert_int_equal(c.streams.due_ms[STREAM_DUE_STRANGER], 3000);
+	assert_int_equal(c.streams.due_ms[STREAM_DUE_TRUSTED], 4000);
+	assert_int_equal(c.streams.due_ms[STREAM_DUE_STALLED], 5000);
+	assert_int_equal(c.streams.due_ms[STREAM_DUE_HANDSHAKE], 6000);
+	stream_limits_share(&c.streams, 2, &share);
+	assert_int_equal(share.connections, 501);
+	assert_int_equal(share.trusted, 438);
+	assert_int_equal(share.buffers, 126);
+	assert_int_equal(share.per_address, 4);
+	assert_int_equal(share.handshakes, 4);
+	assert_int_equal(share.handshakes_per_s, 5);
+	front_config_free(&c);
+}
+
 /* One line that names file, line and key. */
 static void bad(const char *text, const char *where)
 {
@@ -117,6 +152,9 @@ static void test_errors(void **state)
 	bad(TOP "threads: 0\n" TENANT, ":4: threads: ");
 	bad(TOP "threads: many\n" TENANT, ":4: threads: ");
 	bad(TOP "nonce_ring_bits: 31\n" TENANT, ":4: nonce_ring_bits: ");
+	bad(TOP "streams: { max_connections: 63 }\n" TENANT, ": streams.max_connections: ");
+	bad(TOP "streams: { per_address: 65536 }\n" TENANT, ": streams.per_address: ");
+	bad(TOP "streams: { colour: 1 }\n" TENANT, "colour");
 	bad(TOP "colour: blue\n" TENANT, ":4: colour: ");
 	bad(TOP "tenants: []\n", "tenants");
 	bad(TOP TENANT "    algorithms: [sha-512]\n", ":8: tenants[0].algorithms[0]: ");
@@ -139,7 +177,7 @@ static void test_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_defaults), cmocka_unit_test(test_everything),
-					   cmocka_unit_test(test_errors)};
+					   cmocka_unit_test(test_streams), cmocka_unit_test(test_errors)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
