@@ -18,9 +18,9 @@ struct target {
 static struct target target_of(const struct front_core *c, struct span line)
 {
 	struct target t = {-1, {NULL, 0}};
-	const char *sip = memmem(line.p, line.n < 24 ? line.n : 24, " sip:", 5), *end, *host, *p;
+	const char *sip = memchr(line.p, ' ', line.n), *end, *host, *p;
 
-	if (sip == NULL)
+	if (sip == NULL || (size_t)(line.p + line.n - sip) < 6 || memcmp(sip, " sip:", 5) != 0)
 		return t;
 	host = sip + 5;
 	end = memchr(host, ' ', (size_t)(line.p + line.n - host));
@@ -41,21 +41,25 @@ static struct target target_of(const struct front_core *c, struct span line)
 	return t;
 }
 
-/* The value of name="…" on a line; p == NULL: none. */
-static struct span quoted(struct span line, const char *name, size_t name_n)
+/* The values of nonce="…" and realm="…"; p == NULL: none. */
+static void quoted(struct span line, struct span *nonce, struct span *realm)
 {
-	const char *p = line.p, *end = p + line.n, *close;
+	const char *p = line.p, *end = p + line.n, *open, *close;
 
-	while ((p = memmem(p, (size_t)(end - p), name, name_n)) != NULL) {
-		bool whole = p == line.p || p[-1] == ' ' || p[-1] == ',' || p[-1] == '\t';
+	*nonce = *realm = span_of(NULL, 0);
+	for (; (open = memchr(p, '"', (size_t)(end - p))) != NULL; p = close + 1) {
+		bool named = open - p >= 7 && (open[-7] == ' ' || open[-7] == ',' || open[-7] == '\t');
 
-		p += name_n;
-		if (!whole)
-			continue;
-		close = memchr(p, '"', (size_t)(end - p));
-		return close != NULL ? span_of(p, (size_t)(close - p)) : span_of(NULL, 0);
+		close = memchr(open + 1, '"', (size_t)(end - open - 1));
+		if (close == NULL)
+			return;
+		if (named && nonce->p == NULL && memcmp(open - 6, "nonce=", 6) == 0)
+			*nonce = span_of(open + 1, (size_t)(close - open - 1));
+		else if (named && realm->p == NULL && memcmp(open - 6, "realm=", 6) == 0)
+			*realm = span_of(open + 1, (size_t)(close - open - 1));
+		if (nonce->p != NULL && realm->p != NULL)
+			return;
 	}
-	return span_of(NULL, 0);
 }
 
 /* Seldom more than one: the next Proxy-Authorization behind `after`. */
@@ -146,11 +150,8 @@ static enum front_class look_nonce(struct front_core *c, struct front_in *in, co
 	uint64_t number;
 
 	for (unsigned i = 0; i < CREDENTIALS_MAX && (i == 0 || next_credentials(in->raw, value.p, &value)); i++) {
-		nonce = quoted(value, "nonce=\"", 7);
-		if (nonce.n != NONCE_CHARS)
-			continue;
-		realm = quoted(value, "realm=\"", 7);
-		if (realm.p == NULL)
+		quoted(value, &nonce, &realm);
+		if (nonce.n != NONCE_CHARS || realm.p == NULL)
 			continue;
 		switch (nonce_check(c->sh->nonces, nonce, in->src, realm, front_flow_scope(in->flow->id), in->now_ms, &number)) {
 		case NONCE_OK:
