@@ -117,6 +117,18 @@ static void test_full(void **state)
 	assert_int_equal(got[0] + got[1] + got[2] + got[3], MAX);
 }
 
+/* Not whose turn it is, the longest line pays. */
+static void test_longest_pays(void **state)
+{
+	(void)state;
+	assert_true(put(0, 'a'));
+	assert_true(put(0, 'b'));
+	for (unsigned i = 2; i < MAX; i++)
+		assert_true(put(1, (char)('A' + i)));
+	assert_false(put(2, 'z'));
+	assert_taken("aDzbE");
+}
+
 /* However buffers change hands, nobody has another's. */
 static void test_buffers(void **state)
 {
@@ -175,7 +187,8 @@ static void test_rate(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bounds), T(test_in_turn), T(test_full), T(test_buffers), T(test_rate)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_bounds), T(test_in_turn), T(test_full),
+					   T(test_longest_pays),          T(test_buffers), T(test_rate)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
