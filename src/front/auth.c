@@ -37,6 +37,11 @@ static void challenge(struct front_core *c, struct front_in *in, bool stale, enu
 	char nonce[NONCE_CHARS], tag[TAG_CHARS];
 	struct sip_buf b, first;
 
+	/* an answer would lead to a call that may not begin; silence leads to another front */
+	if (atomic_load_explicit(&c->sh->draining, memory_order_relaxed)) {
+		core_done(c, out, FRONT_draining);
+		return;
+	}
 	core_to_tag(c, in, tag);
 	nonce_issue(&c->issuer, in->src, realm, front_flow_scope(in->flow->id), in->now_ms, nonce);
 	sip_buf_init(&b, out->net, core_answer_max(in));
@@ -163,6 +168,11 @@ static bool refused(struct front_core *c, struct front_in *in, const struct call
 	struct span service[] = {SPAN_LIT("service"), span_str(t->domain), {NULL, 0}};
 	uint32_t wait;
 
+	/* it goes to another front at once, and finds this one, started again, a while later */
+	if (atomic_load_explicit(&c->sh->draining, memory_order_relaxed)) {
+		call_refuse(c, in, 503, "Service Unavailable", 5, FRONT_draining, out);
+		return true;
+	}
 	if (g->user.p != NULL && core_view(c, in->tenant, in->now_ms, in->unix_s)->stale) {
 		call_refuse(c, in, 503, "Service Unavailable", 5, FRONT_feed_stale, out);
 		return true;

@@ -42,7 +42,7 @@ struct file_root {
 	char *listen, *agents, *keys, *socket, *user, *tls_certificate, *tls_key, *state, *metrics;
 	char **also_listen;
 	uint32_t also_listen_count;
-	uint32_t *threads, *strangers_max, *strangers_per_s, *nonce_lifetime_s, *nonce_ring_bits, *feed_max_age_s;
+	uint32_t *threads, *strangers_max, *strangers_per_s, *nonce_lifetime_s, *nonce_ring_bits, *feed_max_age_s, *drain_s;
 	struct file_tenant *tenants;
 	uint32_t tenants_count;
 };
@@ -110,6 +110,7 @@ static const cyaml_schema_field_t root_fields[] = {
 	CYAML_FIELD_UINT_PTR("nonce_lifetime_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, nonce_lifetime_s),
 	CYAML_FIELD_UINT_PTR("nonce_ring_bits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, nonce_ring_bits),
 	CYAML_FIELD_UINT_PTR("feed_max_age_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, feed_max_age_s),
+	CYAML_FIELD_UINT_PTR("drain_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, drain_s),
 	CYAML_FIELD_SEQUENCE("tenants", CYAML_FLAG_POINTER, struct file_root, tenants, &tenant_entry, 1, FRONT_TENANTS_MAX),
 	CYAML_FIELD_END,
 };
@@ -450,6 +451,8 @@ int front_config_load(const char *file, struct front_config *out)
 		r = set_number(&at, "nonce_ring_bits", f->nonce_ring_bits, 25, 10, 30, &c.nonce_ring_bits);
 	if (r == 0)
 		r = set_number(&at, "feed_max_age_s", f->feed_max_age_s, 60, 6, 86400, &c.feed_max_age_s);
+	if (r == 0)
+		r = set_number(&at, "drain_s", f->drain_s, 10, 0, 60, &c.drain_s);
 	if (r != 0)
 		goto out;
 	c.tenant = calloc(f->tenants_count, sizeof(*c.tenant));

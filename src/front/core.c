@@ -527,6 +527,11 @@ struct front_why *front_core_why(const struct front_core *c)
 	return c->why;
 }
 
+uint32_t front_core_unsettled(const struct front_core *c)
+{
+	return txn_unsettled(c->txns);
+}
+
 uint32_t front_core_calls(const struct front_core *c)
 {
 	return txn_count(c->txns);

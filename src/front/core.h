@@ -33,7 +33,7 @@
 	X(in_dialog_no_token) X(in_dialog_bad_token) X(in_dialog_budget) X(ack_absorbed) X(cancel_ignored) \
 	X(challenged) X(challenge_too_large) \
 	X(credentials_malformed) X(realm) X(algorithm) X(nonce_malformed) X(nonce_foreign) X(nonce_expired) X(nonce_exhausted) \
-	X(nonce_shape) X(retransmission) X(epoch) X(unknown_user) X(digest) X(uri_mismatch) X(replay) X(feed_stale) \
+	X(nonce_shape) X(retransmission) X(epoch) X(unknown_user) X(digest) X(uri_mismatch) X(replay) X(draining) X(feed_stale) \
 	X(user_budget) X(service_budget) X(call_limit) X(no_agent) X(no_hop) X(too_many_hops) X(forwarded) X(forwarded_open) \
 	X(forwarded_in_dialog) X(cancelled) X(relayed_response) X(relayed_request) X(response_dropped) X(timed_out) X(hop_repeated)
 /* clang-format on */
@@ -94,6 +94,7 @@ struct front_shared {
 	struct front_hop hop[FRONT_HOPS_MAX + 1]; /* from 1; FRONT_HOP_AGENT stands for the tenant's agent */
 	_Atomic unsigned nhops;
 	uint32_t feed_max_age_s;
+	atomic_bool draining; /* no new dialog begins */
 	unsigned ntenants;
 	struct front_tenant *tenant;
 };
@@ -182,6 +183,8 @@ uint64_t front_core_count(const struct front_core *c, enum front_outcome o);
 const struct histogram *front_core_call_answer(const struct front_core *c);
 /** The refusals that are remembered. Any thread. */
 struct front_why *front_core_why(const struct front_core *c);
+/** Calls that still need this front: until their final answer, and until the ACK for it. The worker's thread. */
+uint32_t front_core_unsettled(const struct front_core *c);
 /** Live transactions. The worker's thread. */
 uint32_t front_core_calls(const struct front_core *c);
 

@@ -63,6 +63,8 @@ static const struct front_explanation explanation[FRONT_OUTCOME_COUNT] = {
 	[FRONT_replay] =
 		{"The challenge had been answered before: somebody repeats a request that was seen.",
 		 "Nothing for a person: the client must call with a new challenge each time. Otherwise see who is at that address."},
+	[FRONT_draining] = {"This front is about to end and takes no new call.",
+			    "Nothing: the caller finds another front, or this one when it has been started again."},
 	[FRONT_feed_stale] = {"The user is right, but this front has not heard of its agent for too long to be sure.",
 			      "See that the agent runs and reaches this front, and that both clocks agree: `walnut status`."},
 	[FRONT_user_budget] = {"The user is right, but calls too often.",

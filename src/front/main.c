@@ -18,6 +18,7 @@
 #include "base/notify.h"
 #include "base/sandbox.h"
 #include "front/budgets.h"
+#include "front/check.h"
 #include "front/config.h"
 #include "front/relay.h"
 #include "front/snapshot.h"
@@ -30,6 +31,7 @@
 
 #define EXIT_USAGE        2
 #define CONNECTIONS_MIN   16u /* of each worker: with fewer descriptors it makes no sense to listen on TCP */
+#define DRAIN_LOOK_MS     5
 #define DESCRIPTORS_OTHER 64u /* log, control, metrics, state, libraries */
 
 struct front {
@@ -48,6 +50,8 @@ struct front {
 	uv_timer_t watch;
 	struct front_watchdog watchdog;
 	int manager; /* the service manager, or -1 */
+	uv_timer_t drain;
+	uint64_t drain_turn[FRONT_WORKERS_MAX], drain_until_ms;
 	uint64_t started_ms;
 };
 
@@ -59,7 +63,7 @@ static void usage(FILE *to)
 	      "The part of Walnut that strangers can talk to: challenges, authenticates and relays sign-ins (SIP over UDP, TCP and TLS).\n"
 	      "\n"
 	      "  --config FILE  what to do; walnut-front(5)\n"
-	      "  --check        check FILE and the keys it names, and exit\n"
+	      "  --check        check FILE, what it names, and this host's addresses, and exit\n"
 	      "  --help         print this\n"
 	      "  --version      print the version\n",
 	      to);
@@ -92,6 +96,12 @@ static void on_scrape(struct wn_scrape *scrape, void *arg)
 	free(text);
 }
 
+static void turns(const struct front *f, uint64_t turn[static FRONT_WORKERS_MAX])
+{
+	for (unsigned i = 0; i < f->nworkers; i++)
+		turn[i] = front_worker_turns(f->worker[i]);
+}
+
 /* The service manager is told that we live by who proves it: this loop, when every worker has turned. */
 static void on_watchdog(uv_timer_t *t)
 {
@@ -99,8 +109,7 @@ static void on_watchdog(uv_timer_t *t)
 	uint64_t turn[FRONT_WORKERS_MAX];
 	int stands;
 
-	for (unsigned i = 0; i < f->nworkers; i++)
-		turn[i] = front_worker_turns(f->worker[i]);
+	turns(f, turn);
 	stands = front_watchdog_look(&f->watchdog, turn, f->nworkers);
 	if (stands < 0)
 		wn_notify(f->manager, WN_NOTIFY_WATCHDOG);
@@ -113,15 +122,49 @@ static void watch_over(struct front *f)
 	uint64_t us = wn_notify_watchdog_us();
 
 	uv_timer_init(&f->loop, &f->watch);
-	f->watch.data = f;
+	uv_timer_init(&f->loop, &f->drain);
+	f->watch.data = f->drain.data = f->term.data = f->interrupt.data = f;
 	if (us > 0 && f->manager >= 0)
 		uv_timer_start(&f->watch, on_watchdog, us / 2000, us / 2000 > 0 ? us / 2000 : 1);
 }
 
+/* Calls that still need this front, known when every worker has gone round since it takes no new ones: twice, as it may have been about
+ * to begin one. */
+static void on_drain(uv_timer_t *t)
+{
+	struct front *f = t->data;
+	uint64_t turn[FRONT_WORKERS_MAX];
+	unsigned calls = 0;
+	bool known = true;
+
+	turns(f, turn);
+	for (unsigned i = 0; i < f->nworkers; i++) {
+		calls += front_worker_unsettled(f->worker[i]);
+		known = known && turn[i] >= f->drain_turn[i] + 2;
+		front_worker_wake(f->worker[i]);
+	}
+	if (known && calls == 0) {
+		uv_stop(&f->loop);
+	} else if (wn_now_ms() >= f->drain_until_ms) {
+		wn_warn("%u call%s without an answer, or an ACK, after %u s", calls, calls == 1 ? "" : "s", f->config.drain_s);
+		uv_stop(&f->loop);
+	}
+}
+
+/* The first time: no new calls, and those that are live come to their end. The second: now. */
 static void on_signal(uv_signal_t *h, int signum)
 {
+	struct front *f = h->data;
+
 	(void)signum;
-	uv_stop(h->loop);
+	if (atomic_exchange(&f->shared.draining, true)) {
+		uv_stop(&f->loop);
+		return;
+	}
+	wn_notify(f->manager, WN_NOTIFY_STOPPING);
+	turns(f, f->drain_turn);
+	f->drain_until_ms = wn_now_ms() + f->config.drain_s * 1000;
+	uv_timer_start(&f->drain, on_drain, 0, DRAIN_LOOK_MS);
 }
 
 /* SO_REUSEPORT lets a second process of the same user in and take a share of the datagrams: whoever is there already must be noticed. */
@@ -142,7 +185,7 @@ static int alone(const struct wn_addr *addr)
 /* From the file's routes to the process's hops. */
 static int route(struct front *f, struct front_tenant_config *t)
 {
-	int hop[FRONT_HOPS_MAX];
+	int hop[FRONT_HOPS_MAX] = {0};
 
 	for (unsigned i = 0; i < t->nroutes; i++) {
 		hop[i] = front_shared_add_hop(&f->shared, t->route[i].transport, &t->route[i].addr);
@@ -338,7 +381,6 @@ static int serve(struct front *f)
 	watch_over(f);
 	wn_notify(f->manager, WN_NOTIFY_READY);
 	uv_run(&f->loop, UV_RUN_DEFAULT);
-	wn_notify(f->manager, WN_NOTIFY_STOPPING);
 	wn_info("ending");
 	return 0;
 }
@@ -349,6 +391,7 @@ static void close_all(struct front *f)
 		front_worker_free(f->worker[i]);
 	f->nworkers = 0; /* the loop turns on below, and who asks must not look at them */
 	uv_timer_stop(&f->watch);
+	uv_timer_stop(&f->drain);
 	if (f->ctl != NULL)
 		ctl_close(f->ctl);
 	if (f->metrics != NULL)
@@ -426,12 +469,19 @@ int main(int argc, char **argv)
 	wn_log_init("walnut-front", WN_LOG_INFO);
 	if (front_config_load(file, &f.config) != 0)
 		return EXIT_USAGE;
+	if (check) {
+		r = front_check_files(file, &f.config, stdout);
+		if (front_check_machine(file, &f.config) != 0)
+			r = -EINVAL;
+		front_config_free(&f.config);
+		return r != 0 ? EXIT_USAGE : 0;
+	}
 	r = load_keys(&f, file);
-	if (r != 0 || check) {
+	if (r != 0) {
 		front_tls_free(f.tls);
 		peer_identity_free(f.identity);
 		front_config_free(&f.config);
-		return r != 0 ? EXIT_USAGE : 0;
+		return EXIT_USAGE;
 	}
 	setrlimit(RLIMIT_CORE, &no_core); /* a core would hold keys */
 	f.started_ms = wn_now_ms();

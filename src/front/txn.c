@@ -23,8 +23,9 @@ _Static_assert(TXN_LIFE_MS <= UINT16_MAX / 2, "a doubled interval fits");
 
 struct txn_table {
 	struct txn *x;
-	char *text;                    /* TXN_TEXT each; a free one begins with the next free one's index */
-	uint32_t capacity;             /* of both */
+	char *text;        /* TXN_TEXT each; a free one begins with the next free one's index */
+	uint32_t capacity; /* of both */
+	uint32_t unsettled;
 	uint32_t used, texts_used;     /* how many were ever touched */
 	uint32_t free_head, text_free; /* last freed first */
 	uint32_t count, completed;
@@ -202,6 +203,17 @@ uint32_t txn_count(const struct txn_table *t)
 	return t->count;
 }
 
+uint32_t txn_unsettled(const struct txn_table *t)
+{
+	return t->unsettled;
+}
+
+/* A call whose ACK has passed has given its text back. */
+static bool settled(const struct txn *x)
+{
+	return x->state == TXN_CONFIRMED || (x->state == TXN_ACCEPTED && x->text == 0);
+}
+
 uint32_t txn_completed(const struct txn_table *t)
 {
 	return t->completed;
@@ -223,6 +235,7 @@ struct txn *txn_begin(struct txn_table *t, const struct txn_of *of, uint64_t now
 		return NULL;
 	x = &t->x[index];
 	t->count++;
+	t->unsettled++;
 	t->generation++;
 	*x = (struct txn){.id = t->generation << INDEX_BITS | index,
 			  .key = of->key,
@@ -259,6 +272,8 @@ void txn_end(struct txn_table *t, struct txn *x)
 	wheel_take(t, x);
 	key_take(t, x);
 	call_take(t, x);
+	if (!settled(x))
+		t->unsettled--;
 	text_give(t, x);
 	if (x->state == TXN_COMPLETED)
 		t->completed--;
@@ -309,6 +324,8 @@ struct txn *txn_by_id(struct txn_table *t, uint64_t id)
 
 void txn_enter(struct txn_table *t, struct txn *x, enum txn_state state, uint64_t now_ms)
 {
+	if (state == TXN_CONFIRMED && !settled(x))
+		t->unsettled--;
 	if (x->state == TXN_COMPLETED)
 		t->completed--;
 	if (state == TXN_COMPLETED)
@@ -327,6 +344,8 @@ void txn_ringing(struct txn_table *t, struct txn *x, uint64_t now_ms)
 
 void txn_acknowledged(struct txn_table *t, struct txn *x, uint64_t now_ms)
 {
+	if (!settled(x))
+		t->unsettled--;
 	text_give(t, x);
 	if (x->deadline_ms <= now_ms + TXN_CONFIRMED_MS)
 		return;

@@ -66,6 +66,8 @@ struct txn_table;
 int txn_table_new(uint32_t capacity, uint64_t first_id, struct txn_table **out);
 void txn_table_free(struct txn_table *t);
 uint32_t txn_count(const struct txn_table *t);
+/** Those without a final answer, or whose final answer has no ACK yet. */
+uint32_t txn_unsettled(const struct txn_table *t);
 /** Those in TXN_COMPLETED: a refusal is repeated until its ACK comes. */
 uint32_t txn_completed(const struct txn_table *t);
 

@@ -72,6 +72,7 @@ struct front_worker {
 	bool running;
 	atomic_bool stop;
 	_Atomic uint64_t turns;
+	_Atomic uint32_t unsettled;
 	struct histogram latency[FRONT_OUTCOME_COUNT];
 	unsigned untimed; /* messages since one that ended at the first look was timed */
 	_Atomic uint64_t unsent;
@@ -472,6 +473,7 @@ static void *run(void *arg)
 				w->port[ev[i].data.u32].ready = true;
 		}
 		/* Shown to who frees what we may be holding, and to the watchdog: in one order with what we read from here on. */
+		atomic_store_explicit(&w->unsettled, front_core_unsettled(w->core), memory_order_relaxed);
 		atomic_fetch_add(&w->turns, 1);
 		/* Answers of agents are always served between two batches: a flood cannot starve them. */
 		calls_wait = more = serve_agents(w);
@@ -721,6 +723,18 @@ void front_worker_latency(const struct front_worker *w, enum front_outcome o, st
 const struct front_core *front_worker_core(const struct front_worker *w)
 {
 	return w->core;
+}
+
+uint32_t front_worker_unsettled(const struct front_worker *w)
+{
+	return atomic_load_explicit(&w->unsettled, memory_order_relaxed);
+}
+
+void front_worker_wake(struct front_worker *w)
+{
+	const uint64_t one = 1;
+
+	(void)!write(w->wake, &one, sizeof(one));
 }
 
 uint64_t front_worker_turns(const struct front_worker *w)

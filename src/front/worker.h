@@ -49,6 +49,10 @@ struct front_ring *front_worker_outbox(struct front_worker *w);
 const struct front_core *front_worker_core(const struct front_worker *w);
 /** Adds how long it took from taking messages of that outcome to deciding. Any thread. */
 void front_worker_latency(const struct front_worker *w, enum front_outcome o, struct histogram_sum *to);
+/** Calls that still need this front, when its loop last went round. Any thread. */
+uint32_t front_worker_unsettled(const struct front_worker *w);
+/** Makes its loop go round now. Any thread. */
+void front_worker_wake(struct front_worker *w);
 /** How often its loop has gone round: at least every 50 ms. Any thread. */
 uint64_t front_worker_turns(const struct front_worker *w);
 /** Any thread. */

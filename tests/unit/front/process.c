@@ -160,8 +160,9 @@ void process_write_config(const char *more, const char *tenants)
 	FILE *f = fopen(p.config, "w");
 
 	assert_non_null(f);
-	fprintf(f, "listen: %s\nagents: %s\nkeys: %s\nsocket: %s\nstate: %s\nthreads: 2\nnonce_ring_bits: 12\n%stenants:\n%s",
+	fprintf(f, "listen: %s\nagents: %s\nkeys: %s\nsocket: %s\nstate: %s\nthreads: 2\nnonce_ring_bits: 12\n%s%stenants:\n%s",
 		wn_addr_str(&p.sip, listen), wn_addr_str(&p.peer, agents), p.dir, p.socket, p.state, more != NULL ? more : "",
+		more != NULL && strstr(more, "drain_s") != NULL ? "" : "drain_s: 0\n", /* what is left unanswered holds up no end */
 		tenants != NULL ? tenants : process_tenant(one, sizeof(one)));
 	fclose(f);
 }

@@ -69,28 +69,16 @@ static int group_setup(void **state)
 	open_manager();
 	metrics = addr_of("127.0.0.1:1");
 	metrics.port = free_port(SOCK_STREAM);
-	snprintf(more, sizeof(more), "metrics: %s\n", wn_addr_str(&metrics, text));
+	snprintf(more, sizeof(more), "metrics: %s\ndrain_s: 60\n", wn_addr_str(&metrics, text));
 	process_setup(more);
 	return 0;
 }
 
 static int group_teardown(void **state)
 {
-	char text[128];
-	int st;
-
 	(void)state;
-	while (recv(manager, text, sizeof(text), MSG_DONTWAIT) > 0)
-		; /* room for its last word */
-	st = process_teardown();
-	/* its last word but for pings on their way */
-	do
-		told(text, sizeof(text));
-	while (strcmp(text, "WATCHDOG=1") == 0);
-	if (strcmp(text, "STOPPING=1") != 0)
-		st = 1;
 	close(manager);
-	return st;
+	return process_teardown();
 }
 
 /* One scrape, by hand. */
@@ -270,6 +258,14 @@ static void test_why(void **state)
 	assert_int_equal(peer_send(p.agent[0].c, answer, n), 0);
 	s = receive_looping(fd, got, sizeof(got));
 	assert_memory_equal(s.p, "SIP/2.0 486 ", 12);
+	agent_next(&p.agent[0], &m, copy, sizeof(copy));
+	assert_int_equal(m.method, SIP_ACK);
+
+	good.method = "ACK";
+	good.auth[0] = 0;
+	good.to_tag = "agenttag";
+	n = call_write(&good, buf, sizeof(buf));
+	assert_int_equal(send(fd, buf, n, 0), (ssize_t)n);
 
 	/* by user, newest first */
 	j = ask("why", "alice");
@@ -304,6 +300,68 @@ static void test_why(void **state)
 	close(fd);
 }
 
+static void send_call(int fd, const struct call *c)
+{
+	char buf[8192];
+	size_t n = call_write(c, buf, sizeof(buf));
+
+	assert_int_equal(send(fd, buf, n, 0), (ssize_t)n);
+}
+
+/* SIGTERM: calls that are live come to their end, new ones go elsewhere. */
+static void test_drain(void **state)
+{
+	struct call c = {.call_id = "live", .branch = "z9hG4bKlive"}, late = {.call_id = "late", .branch = "z9hG4bKlate"},
+		    stranger = {.call_id = "stranger"}, in = {.uri = "sip:agent@example.org", .to_tag = "agenttag", .call_id = "live"};
+	char got[8192], copy[8192], answer[8192], text[128], route[256];
+	int fd = caller(), other = caller(), third = caller();
+	struct sip_msg m;
+	struct span s;
+	size_t n;
+
+	(void)state;
+	challenged(fd, &c);
+	challenged(other, &late);
+	send_call(fd, &c);
+	receive(fd, got, sizeof(got));
+	s = agent_next(&p.agent[0], &m, copy, sizeof(copy));
+	memcpy(p.w.invite, s.p, s.n);
+	p.w.invite_n = s.n;
+
+	while (recv(manager, text, sizeof(text), MSG_DONTWAIT) > 0)
+		; /* room for its last word */
+	assert_int_equal(kill(p.pid, SIGTERM), 0);
+	do
+		told(text, sizeof(text));
+	while (strcmp(text, "WATCHDOG=1") == 0);
+	assert_string_equal(text, "STOPPING=1");
+	send_call(other, &late);
+	s = receive(other, got, sizeof(got));
+	assert_memory_equal(s.p, "SIP/2.0 503 ", 12);
+	assert_true(header_of(s, "Retry-After").n > 0);
+	send_call(third, &stranger);
+	for (uint64_t deadline = wn_now_ms() + WAIT_MS; outcome("draining") < 2;)
+		assert_true(wn_now_ms() < deadline);
+	assert_true(recv(third, got, sizeof(got), MSG_DONTWAIT) < 0);
+
+	n = agent_answer(&p.w, 200, "OK", answer, sizeof(answer));
+	assert_int_equal(peer_send(p.agent[0].c, answer, n), 0);
+	s = receive_looping(fd, got, sizeof(got));
+	assert_memory_equal(s.p, "SIP/2.0 200 ", 12);
+	/* answered, and still there for the ACK */
+	assert_int_equal(span_cstr(header_of(s, "Record-Route"), route, sizeof(route)), 0);
+	in.route = route;
+	in.method = "ACK";
+	in.branch = "z9hG4bKack";
+	send_call(fd, &in);
+	agent_next(&p.agent[0], &m, copy, sizeof(copy));
+	assert_int_equal(m.method, SIP_ACK);
+	AWAIT(p.agent[0].down);
+	close(fd);
+	close(other);
+	close(third);
+}
+
 static void test_sign_on(void **state)
 {
 	uint8_t buf[2048], hash[32];
@@ -320,7 +378,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ready_and_alive), cmocka_unit_test(test_a_hung_worker), cmocka_unit_test(test_sign_on),
-		cmocka_unit_test(test_counters_move),   cmocka_unit_test(test_why),
+		cmocka_unit_test(test_counters_move),   cmocka_unit_test(test_why),           cmocka_unit_test(test_drain),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

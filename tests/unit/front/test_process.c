@@ -283,6 +283,15 @@ static void test_command_line(void **state)
 	assert_int_equal(chmod(key, 0644), 0);
 	run_and_expect(2, check);
 	assert_int_equal(chmod(key, 0600), 0);
+	/* what the file names and this host has not */
+	process_write_config("also_listen: [\"udp:198.51.100.77:5060\"]\n", NULL);
+	run_and_expect(2, check);
+	process_write_config("user: nobody-of-that-name\n", NULL);
+	run_and_expect(2, check);
+	process_write_config("tls_certificate: /nonexistent/crt\ntls_key: /nonexistent/key\n", NULL);
+	run_and_expect(2, check);
+	process_write_config(NULL, NULL);
+	run_and_expect(0, check);
 }
 
 int main(void)
