@@ -7,11 +7,11 @@ import tempfile
 
 import servers
 from core import Core
-from inside import Failure, await_, sh, with_us
+from inside import Failure, await_, sh, with_us_first
 from servers import SEED, UAS  # noqa: F401 (UAS: for those who measure)
 
 # Servers, generators and callers come before what else runs on the machine; a flood beside callers comes after them.
-SERVER, NICE, FIRST, LAST = -20, -10, -20, -5
+SERVER, NICE, FIRST, LAST = -20, -15, -20, -12
 
 
 class World:
@@ -39,7 +39,7 @@ class World:
 
     def start(self, name, argv, cpu, nice=SERVER):
         with open(f"{self.dir}/{name}.log", "w", encoding="utf-8") as log:
-            p = subprocess.Popen(["taskset", "-c", str(cpu), "nice", "-n", str(nice), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=with_us)
+            p = subprocess.Popen(["taskset", "-c", str(cpu), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=with_us_first(nice))
         self.children.append(p)
         return p
 
@@ -86,9 +86,9 @@ class World:
         return json.loads(self.end(self.begin(mode, server, *words, nice=nice, seconds=seconds)))
 
     def begin(self, mode, server, *words, nice=NICE, seconds=None):
-        argv = ["taskset", "-c", str(self.o.rest), "nice", "-n", str(nice), self.program("front-load"), mode, "--to", server.address, "--seed", SEED,
+        argv = ["taskset", "-c", str(self.o.rest), self.program("front-load"), mode, "--to", server.address, "--seed", SEED,
                 "--seconds", str(seconds or self.o.seconds), *map(str, words)]
-        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=with_us)
+        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=with_us_first(nice))
         self.children.append(p)
         return p
 
