@@ -326,6 +326,9 @@ static void test_keepalive(void **state)
 	say_message(fd, 2);
 	AWAIT(t.got == 2);
 	hear(fd, "\r\n");
+	say(fd, "\r\r\n\r\n", 5);
+	AWAIT(count(FRONT_STREAM_keepalives) == 4);
+	hear(fd, "\r\n");
 }
 
 static void test_lost_framing_ends(void **state)
@@ -378,6 +381,12 @@ static void test_a_strangers_message_has_a_limit(void **state)
 		assert_true(ended(fd));
 	}
 	assert_int_equal(t.got, 2);
+	/* nor is more than that kept of one that is not done */
+	fd = dial();
+	write_message(buf, sizeof(buf), 1, 6000);
+	say(fd, buf, FRONT_STREAM_MESSAGE_MAX + 1);
+	AWAIT(count(FRONT_STREAM_too_large) == 3);
+	assert_true(ended(fd));
 }
 
 static void test_one_who_is_trusted_may_say_more(void **state)
@@ -430,10 +439,13 @@ static void test_buffers_are_few(void **state)
 	}
 	/* and those are free again */
 	assert_int_equal(count(FRONT_STREAM_evicted_buffer), 2);
-	for (unsigned i = 2; i < 6; i++)
+	for (unsigned i = 0; i < 4; i++) {
+		fd[i] = dial();
 		say(fd[i], buf, n / 2);
+		AWAIT(count(FRONT_STREAM_accepted) == i + 7);
+	}
 	turn();
-	for (unsigned i = 2; i < 6; i++)
+	for (unsigned i = 0; i < 4; i++)
 		say(fd[i], buf + n / 2, n - n / 2);
 	AWAIT(t.got == 8);
 	assert_int_equal(count(FRONT_STREAM_evicted_buffer), 2);
