@@ -45,7 +45,8 @@ static void usage(FILE *to)
 	      "--window N\n"
 	      "calls: --uas 127.A.B.C:PORT --auth none|challenge|next --alg md5|sha-256 --users N --seed TEXT --retransmit --deadline MS\n"
 	      "       --warm S --hold --save FILE\n"
-	      "nodialog: --method BYE|ACK; replay: --save FILE --other-port --other-bytes\n"
+	      "flood, nodialog, replay: --burst N --pid SERVER; nodialog: --method BYE|ACK; replay: --save FILE --other-port "
+	      "--other-bytes\n"
 	      "Prints one JSON object.\n",
 	      to);
 }
@@ -97,7 +98,9 @@ enum {
 	O_OTHER_PORT,
 	O_OTHER_BYTES,
 	O_WARM,
-	O_FIRST_PORT
+	O_FIRST_PORT,
+	O_BURST,
+	O_PID
 };
 
 static const struct option options[] = {
@@ -125,6 +128,8 @@ static const struct option options[] = {
 	{"other-port", no_argument, NULL, O_OTHER_PORT},
 	{"other-bytes", no_argument, NULL, O_OTHER_BYTES},
 	{"warm", required_argument, NULL, O_WARM},
+	{"burst", required_argument, NULL, O_BURST},
+	{"pid", required_argument, NULL, O_PID},
 	{"first-port", required_argument, NULL, O_FIRST_PORT},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
@@ -173,6 +178,14 @@ static bool one_number(int c, const char *text, struct load_options *o)
 	case O_FIRST_PORT:
 		ok = number(text, 65000, &v) && v >= 10000;
 		o->first_port = (unsigned)v;
+		break;
+	case O_BURST:
+		ok = number(text, 65536, &v) && v > 0;
+		o->burst = (unsigned)v;
+		break;
+	case O_PID:
+		ok = number(text, 4194304, &v) && v > 1;
+		o->pid = (unsigned)v;
 		break;
 	case O_WARM:
 		ok = number(text, 60, &v);
@@ -266,6 +279,10 @@ int main(int argc, char **argv)
 			usage(c == 'h' ? stdout : stderr);
 			return c == 'h' ? 0 : 2;
 		}
+	}
+	if ((o.burst != 0) != (o.pid != 0)) {
+		fprintf(stderr, "front-load: --burst and --pid go together\n");
+		return 2;
 	}
 	if (optind != argc || (o.to.sin_port == 0 && mode->run != load_users)) {
 		usage(stderr);

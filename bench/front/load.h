@@ -45,6 +45,7 @@ struct load_options {
 	const char *save; /* where calls writes its INVITEs, from where replay takes them */
 	const char *method;
 	bool other_port, other_bytes; /* of replays */
+	unsigned burst, pid;          /* pours so many while that process is stopped, then lets it take them all; 0: pours on */
 	unsigned warm_s;              /* calls: not counted before that */
 };
 
@@ -86,6 +87,11 @@ unsigned load_recv(struct load_net *n, unsigned sock, struct load_pkt **out);
 void load_wait(const struct load_net *a, const struct load_net *b);
 uint64_t load_sent(const struct load_net *n);
 uint64_t load_unsent(const struct load_net *n);
+
+/** Begins a burst when the last is through: stops the process. sent: datagrams so far. */
+void load_burst(const struct load_options *o, uint64_t sent);
+/** Lets it go on, and waits until it has taken everything. */
+void load_burst_end(const struct load_options *o);
 
 /* ---- text */
 

@@ -238,12 +238,14 @@ static int pour(const struct load_options *o, const char *method, bool dialog)
 	for (unsigned sock = 0; load_now_ns() < until && !load_stop && (o->count == 0 || sent < o->count); sock = (sock + 1) % o->ports) {
 		unsigned due = load_due(&pace, b.segments > 1 ? LOAD_BATCH * b.segments / 4 : LOAD_BATCH);
 
+		load_burst(o, sent);
 		if (due > 0)
 			blast_send(&b, sock, due);
 		else
 			load_wait(b.net, NULL);
 		sent += due;
 	}
+	load_burst_end(o);
 	unsent = load_unsent(b.net);
 	printf("{\"sent\": %" PRIu64 ", \"unsent\": %" PRIu64 ", \"missed\": %" PRIu64 ", \"bytes\": %zu, \"seconds\": %.3f}\n", sent,
 	       unsent, pace.missed, b.form.n, (double)(load_now_ns() - began) / 1e9);
@@ -318,6 +320,8 @@ int load_replay(const struct load_options *o)
 			load_wait(net, NULL);
 			continue;
 		}
+		if (o->burst != 0 && i % GROUP == 0)
+			load_burst(o, sent);
 		for (unsigned k = 0; k < due; k++) {
 			char *branch = memcpy(at + (size_t)k * one->n, one->text, one->n);
 
@@ -334,6 +338,7 @@ int load_replay(const struct load_options *o)
 			load_flush(net);
 	}
 	load_flush(net);
+	load_burst_end(o);
 	printf("{\"sent\": %" PRIu64 ", \"unsent\": %" PRIu64 ", \"of\": %u, \"bytes\": %.0f, \"seconds\": %.3f}\n", sent, load_unsent(net),
 	       n, sent > 0 ? (double)bytes / (double)sent : 0.0, (double)(load_now_ns() - began) / 1e9);
 	load_net_free(net);

@@ -3,6 +3,7 @@
 #include <linux/filter.h>
 #include <netinet/udp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -269,4 +270,42 @@ uint64_t load_sent(const struct load_net *n)
 uint64_t load_unsent(const struct load_net *n)
 {
 	return n->unsent;
+}
+
+/* Whether something waits at a socket of the server's port. */
+static bool waits(const struct load_options *o)
+{
+	FILE *f = fopen("/proc/net/udp", "r");
+	unsigned port, waiting, all = 0;
+	char line[512];
+
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, " %*d: %*8x:%4x %*x:%*x %*x %*x:%x", &port, &waiting) == 2 && port == ntohs(o->to.sin_port))
+			all |= waiting;
+	if (f != NULL)
+		fclose(f);
+	return all != 0;
+}
+
+void load_burst_end(const struct load_options *o)
+{
+	const struct timespec little = {.tv_nsec = 200000};
+
+	if (o->burst == 0)
+		return;
+	kill((pid_t)o->pid, SIGCONT);
+	while (waits(o) && !load_stop)
+		nanosleep(&little, NULL);
+}
+
+void load_burst(const struct load_options *o, uint64_t sent)
+{
+	static uint64_t next;
+
+	if (o->burst == 0 || sent < next)
+		return;
+	if (next > 0)
+		load_burst_end(o);
+	kill((pid_t)o->pid, SIGSTOP);
+	next = sent + o->burst;
 }

@@ -17,6 +17,7 @@ DROPS = {
 SAVED = 1000
 OVER_S = 7 # a transaction is over five seconds after its ACK
 PORTS = 4
+BURST = 8192
 
 
 def challenge(w, out):
@@ -43,7 +44,8 @@ def poured(w, kind, mode, *words):
     s = w.server(kind)
     before = received()
     with w.timed() as core:
-        w.load(mode, s, *words)
+        # The generator is slower than the server. So that the server has always more to do, as in a flood, it finds bursts.
+        w.load(mode, s, "--burst", BURST, "--pid", s.process.pid, *words)
         drained(s.port)
     w.note(core)
     taken = received() - before
