@@ -166,6 +166,7 @@ static bool refused(struct front_core *c, struct front_in *in, const struct call
 	const struct front_agent *a = atomic_load_explicit(&t->agent, memory_order_acquire);
 	const struct span user[] = {SPAN_LIT("user"), span_str(t->domain), g->user};
 	struct span service[] = {SPAN_LIT("service"), span_str(t->domain), {NULL, 0}};
+	const struct front_service *s;
 	uint32_t wait;
 
 	/* it goes to another front at once, and finds this one, started again, a while later */
@@ -183,8 +184,9 @@ static bool refused(struct front_core *c, struct front_in *in, const struct call
 		return true;
 	}
 	/* Names that nobody has offered share one budget: a caller cannot fill the table with names. */
-	if (g->hop != FRONT_HOP_AGENT)
-		service[2] = span_str(front_policy_service(p, g->service)->name);
+	s = g->hop != FRONT_HOP_AGENT ? front_policy_service(p, g->service) : NULL;
+	if (s != NULL) /* a reload may just have taken it away */
+		service[2] = span_str(s->name);
 	for (unsigned i = 0; g->hop == FRONT_HOP_AGENT && a != NULL && i < a->nservices; i++)
 		if (span_eq(g->service, span_str(a->service[i])))
 			service[2] = g->service;

@@ -408,12 +408,12 @@ static int set_streams(struct at *at, const struct file_streams *given, struct f
 	return r;
 }
 
-int front_config_load(const char *file, struct front_config *out)
+int front_config_parse(const char *file, const char *yaml, size_t n, struct front_config *out)
 {
 	struct at at = {.file = file};
 	struct front_config c = {.ntenants = 0};
 	struct file_root *f = NULL;
-	int r = wn_config_load(file, &root, (void **)&f);
+	int r = wn_config_load_text(file, yaml, n, &root, (void **)&f);
 
 	if (r != 0)
 		return r;
@@ -476,6 +476,19 @@ out:
 		front_config_free(&c);
 	else
 		*out = c;
+	return r;
+}
+
+int front_config_load(const char *file, struct front_config *out)
+{
+	char *yaml;
+	size_t n;
+	int r = wn_config_read(file, &yaml, &n);
+
+	if (r != 0)
+		return r;
+	r = front_config_parse(file, yaml, n, out);
+	free(yaml);
 	return r;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/addr.h"
@@ -56,4 +57,6 @@ struct front_config {
 /** Loads and checks. On failure one line, FILE:LINE: KEY: what is wrong and what would be right, is on stderr. Start-up only.
  * \return 0 or negative errno; on success free with front_config_free. */
 int front_config_load(const char *file, struct front_config *out);
+/** The same of a text that has been read already; `file` stands in errors alone. Reads no file where nothing is wrong. */
+int front_config_parse(const char *file, const char *text, size_t n, struct front_config *out);
 void front_config_free(struct front_config *c);

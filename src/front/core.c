@@ -115,7 +115,8 @@ bool core_tenant(const struct front_core *c, struct span uri, unsigned *tenant, 
 	if (sip_parse_uri(uri, parsed) != 0 || !span_caseeq(parsed->scheme, SPAN_LIT("sip")))
 		return false;
 	for (unsigned i = 0; i < c->sh->ntenants; i++) {
-		if (span_caseeq(parsed->host, span_str(c->sh->tenant[i].domain))) {
+		if (!atomic_load_explicit(&c->sh->tenant[i].gone, memory_order_relaxed) &&
+		    span_caseeq(parsed->host, span_str(c->sh->tenant[i].domain))) {
 			*tenant = i;
 			return true;
 		}

@@ -57,11 +57,12 @@ struct front_agent {
 struct front_tenant {
 	char domain[DOMAIN_MAX + 1];
 	struct user_table *users;
-	/* Written by the main thread, read by workers. What was published is kept until the end of the process, so a reader never holds
-	 * a pointer to freed memory; it is replaced only when configuration or an agent says something new. */
+	/* Written by the main thread, read by workers. A worker looks again for each message, and holds no
+	 * pointer from one turn of its loop to the next: what was replaced is freed two turns later (grace.h), an agent's at the end. */
 	_Atomic(const struct front_policy *) policy;
 	_Atomic(const struct front_agent *) agent;
 	atomic_bool connected;
+	atomic_bool gone;       /* configuration names it no more: its place stays, nobody finds it */
 	_Atomic uint32_t calls; /* live transactions; written by the workers */
 };
 
@@ -93,7 +94,7 @@ struct front_shared {
 	unsigned nlisteners;
 	struct front_hop hop[FRONT_HOPS_MAX + 1]; /* from 1; FRONT_HOP_AGENT stands for the tenant's agent */
 	_Atomic unsigned nhops;
-	uint32_t feed_max_age_s;
+	_Atomic uint32_t feed_max_age_s;
 	atomic_bool draining; /* no new dialog begins */
 	unsigned ntenants;
 	struct front_tenant *tenant;

@@ -36,7 +36,8 @@ static struct target target_of(const struct front_core *c, struct span line)
 	for (p = host; p < end && *p != ';' && *p != ':' && *p != '?'; p++)
 		;
 	for (unsigned i = 0; i < c->sh->ntenants && t.tenant < 0; i++)
-		if (span_caseeq(span_of(host, (size_t)(p - host)), span_str(c->sh->tenant[i].domain)))
+		if (!atomic_load_explicit(&c->sh->tenant[i].gone, memory_order_relaxed) &&
+		    span_caseeq(span_of(host, (size_t)(p - host)), span_str(c->sh->tenant[i].domain)))
 			t.tenant = (int)i;
 	return t;
 }

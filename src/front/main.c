@@ -20,7 +20,10 @@
 #include "front/budgets.h"
 #include "front/check.h"
 #include "front/config.h"
+#include "front/grace.h"
+#include "front/loader.h"
 #include "front/relay.h"
+#include "front/reload.h"
 #include "front/snapshot.h"
 #include "front/status.h"
 #include "front/steer.h"
@@ -32,6 +35,7 @@
 #define EXIT_USAGE        2
 #define CONNECTIONS_MIN   16u /* of each worker: with fewer descriptors it makes no sense to listen on TCP */
 #define DRAIN_LOOK_MS     5
+#define REAP_MS           100
 #define DESCRIPTORS_OTHER 64u /* log, control, metrics, state, libraries */
 
 struct front {
@@ -50,6 +54,13 @@ struct front {
 	uv_timer_t watch;
 	struct front_watchdog watchdog;
 	int manager; /* the service manager, or -1 */
+	const char *file;
+	struct front_loader *loader; /* NULL: no reload */
+	uv_poll_t loaded;
+	uv_signal_t hangup;
+	bool again; /* asked for once more while a reload runs */
+	struct front_grace grace;
+	uv_timer_t reap;
 	uv_timer_t drain;
 	uint64_t drain_turn[FRONT_WORKERS_MAX], drain_until_ms;
 	uint64_t started_ms;
@@ -123,7 +134,8 @@ static void watch_over(struct front *f)
 
 	uv_timer_init(&f->loop, &f->watch);
 	uv_timer_init(&f->loop, &f->drain);
-	f->watch.data = f->drain.data = f->term.data = f->interrupt.data = f;
+	uv_timer_init(&f->loop, &f->reap);
+	f->reap.data = f->watch.data = f->drain.data = f->term.data = f->interrupt.data = f;
 	if (us > 0 && f->manager >= 0)
 		uv_timer_start(&f->watch, on_watchdog, us / 2000, us / 2000 > 0 ? us / 2000 : 1);
 }
@@ -165,6 +177,78 @@ static void on_signal(uv_signal_t *h, int signum)
 	turns(f, f->drain_turn);
 	f->drain_until_ms = wn_now_ms() + f->config.drain_s * 1000;
 	uv_timer_start(&f->drain, on_drain, 0, DRAIN_LOOK_MS);
+}
+
+static void read_turns(void *arg, uint64_t *turn)
+{
+	turns(arg, turn);
+}
+
+static void on_reap(uv_timer_t *t)
+{
+	struct front *f = t->data;
+	uint64_t turn[FRONT_WORKERS_MAX];
+
+	turns(f, turn);
+	if (front_grace_look(&f->grace, turn) == 0)
+		uv_timer_stop(t);
+}
+
+static int put_into_effect(struct front *f, const char *text, size_t n)
+{
+	const struct front_reload r = {&f->config, &f->shared, f->relay, &f->grace, f->nworkers};
+	struct front_config fresh;
+	int rc = front_config_parse(f->file, text, n, &fresh);
+
+	if (rc == 0)
+		rc = front_reload_apply(&r, &fresh, read_turns, f);
+	uv_timer_start(&f->reap, on_reap, REAP_MS, REAP_MS);
+	return rc;
+}
+
+static void ask_loader(struct front *f);
+
+static void on_loaded(uv_poll_t *h, int status, int events)
+{
+	struct front *f = h->data;
+	char *text = NULL;
+	size_t n = 0;
+	int rc = front_loader_take(f->loader, &text, &n);
+
+	(void)status;
+	(void)events;
+	if (rc == -EAGAIN)
+		return;
+	if (rc == -EPIPE)
+		uv_poll_stop(h);
+	if (rc == 0)
+		rc = put_into_effect(f, text, n);
+	free(text);
+	if (rc == 0)
+		wn_info("%s has been read again", f->file);
+	else
+		wn_err("%s has not been read again, and everything stays as it was: %s", f->file,
+		       rc == -EINVAL ? "it is wrong" : strerror(-rc));
+	wn_notify(f->manager, WN_NOTIFY_READY);
+	if (f->again)
+		ask_loader(f);
+}
+
+static void ask_loader(struct front *f)
+{
+	int rc = f->loader != NULL ? front_loader_ask(f->loader) : -EPIPE;
+
+	f->again = rc == -EBUSY;
+	if (rc == 0)
+		wn_notify(f->manager, WN_NOTIFY_RELOADING);
+	else if (rc != -EBUSY)
+		wn_err("%s cannot be read again: the process that may read it has gone; restart", f->file);
+}
+
+static void on_hangup(uv_signal_t *h, int signum)
+{
+	(void)signum;
+	ask_loader(h->data);
 }
 
 /* SO_REUSEPORT lets a second process of the same user in and take a share of the datagrams: whoever is there already must be noticed. */
@@ -355,6 +439,15 @@ static int serve(struct front *f)
 		r = uv_signal_start(&f->term, on_signal, SIGTERM);
 	if (r == 0)
 		r = uv_signal_start(&f->interrupt, on_signal, SIGINT);
+	f->hangup.data = f->loaded.data = f;
+	if (r == 0)
+		r = uv_signal_init(&f->loop, &f->hangup);
+	if (r == 0)
+		r = uv_signal_start(&f->hangup, on_hangup, SIGHUP);
+	if (r == 0)
+		r = uv_poll_init(&f->loop, &f->loaded, front_loader_fd(f->loader));
+	if (r == 0)
+		r = uv_poll_start(&f->loaded, UV_READABLE, on_loaded);
 	if (r != 0)
 		return r;
 	r = wn_drop_privileges(f->config.user, 0);
@@ -392,6 +485,10 @@ static void close_all(struct front *f)
 	f->nworkers = 0; /* the loop turns on below, and who asks must not look at them */
 	uv_timer_stop(&f->watch);
 	uv_timer_stop(&f->drain);
+	uv_timer_stop(&f->reap);
+	if (f->loaded.loop != NULL)
+		uv_poll_stop(&f->loaded);
+	front_grace_end(&f->grace);
 	if (f->ctl != NULL)
 		ctl_close(f->ctl);
 	if (f->metrics != NULL)
@@ -405,6 +502,7 @@ static void close_all(struct front *f)
 	free(f->shared.tenant);
 	front_tls_free(f->tls);
 	peer_identity_free(f->identity);
+	front_loader_stop(f->loader);
 	front_config_free(&f->config);
 }
 
@@ -484,6 +582,12 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	setrlimit(RLIMIT_CORE, &no_core); /* a core would hold keys */
+	f.file = file;
+	r = front_loader_start(file, &f.loader);
+	if (r != 0) {
+		wn_err("cannot start: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
 	f.started_ms = wn_now_ms();
 	uv_loop_init(&f.loop);
 	r = serve(&f);

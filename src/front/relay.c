@@ -247,12 +247,19 @@ static void handle(struct conn *k, const struct sip_msg *m)
 		r->dropped_to_worker++;
 }
 
+void front_relay_forget(struct front_relay *r, unsigned tenant)
+{
+	if (r->tenant[tenant].conn != NULL)
+		drop(r->tenant[tenant].conn, "configuration names it no more");
+}
+
 static void on_up(struct peer_conn *c, unsigned pin, void *arg)
 {
 	struct front_relay *r = arg;
 	struct conn *k = malloc(sizeof(*k));
 
-	if (k == NULL) {
+	if (k == NULL || atomic_load(&r->shared->tenant[pin].gone)) {
+		free(k);
 		peer_close(c);
 		return;
 	}

@@ -30,6 +30,9 @@ void front_relay_notify(void *arg);
 /** Closes the listener and the connections, then runs the loop until they are gone; frees. The workers have ended before. */
 void front_relay_free(struct front_relay *r);
 
+/** Configuration names the tenant no more: closes its agent's connection, if there is one. */
+void front_relay_forget(struct front_relay *r, unsigned tenant);
+
 /** Adds "agents", "users", "feed", "link" and "relay" to a status answer. */
 void front_relay_status(const struct front_relay *r, json_t *status);
 /** The same numbers for a scraper: tenants, link, dropped. */
