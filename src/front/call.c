@@ -44,8 +44,7 @@ static void call_answered(struct front_core *c, const struct txn *x, enum front_
 {
 	const struct core_event e = {o, x->exact != 0, status, now_ms, &x->flow.addr, x->tenant, call_id, txn_user(c->txns, x)};
 
-	/* in TXN_PROCEEDING the deadline is so long after the beginning */
-	histogram_add(&c->call_answer, (now_ms - (x->deadline_ms - TXN_LIFE_MS)) * 1000000u);
+	histogram_add(&c->call_answer, (now_ms - txn_begun_ms(c->txns, x)) * 1000000u);
 	core_note(c, &e);
 }
 
@@ -278,7 +277,8 @@ void call_cancel(struct front_core *c, struct front_in *in, struct front_action 
 	sip_buf_init(&b, out->net, FRONT_OUT_MAX);
 	sip_put_response(&b, &in->m, 200, "OK", span_of(tag, sizeof(tag)), in->src);
 	sip_put(&b, SPAN_LIT("Content-Length: 0\r\n\r\n"));
-	if (!b.overflow) {
+	/* of an open service's call anybody may be the caller, under any address */
+	if (!b.overflow && (x->exact != 0 || b.len <= core_answer_max(in))) {
 		out->net_n = b.len;
 		out->to = *in->flow;
 	}

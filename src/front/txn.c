@@ -15,7 +15,8 @@
 #define NONE    UINT32_MAX
 #define UNFILED (UINT32_MAX - 1) /* as wheel_prev */
 _Static_assert(SLOT_MS *SLOTS > TXN_LIFE_MS, "a timer fits into one turn of the wheel");
-_Static_assert(TXN_URI_MAX + TXN_ANSWER_MAX <= TXN_TEXT, "every answer that is kept has room");
+#define BEGUN_BYTES sizeof(uint64_t)
+_Static_assert(TXN_URI_MAX + 1 + USER_NAME_MAX + BEGUN_BYTES + TXN_ANSWER_MAX <= TXN_TEXT, "every answer that is kept has room");
 _Static_assert(TXN_LIFE_MS <= UINT16_MAX / 2, "a doubled interval fits");
 
 /* An index is the low 24 bits of an id, a number that grows with each use the rest. */
@@ -58,15 +59,20 @@ static void text_take(struct txn_table *t, struct txn *x)
 		memcpy(&t->text_free, text_of(t, x), sizeof(t->text_free));
 }
 
-/* Behind the URI stand the user's length and name, then the answer, then the request. */
+/* Behind the URI stand the user's length and name, when the call began, then the answer, then the request. */
 static uint8_t user_n(const struct txn_table *t, const struct txn *x)
 {
 	return (uint8_t)text_of(t, x)[x->uri_n];
 }
 
-static size_t answer_at(const struct txn_table *t, const struct txn *x)
+static size_t begun_at(const struct txn_table *t, const struct txn *x)
 {
 	return (size_t)x->uri_n + 1 + user_n(t, x);
+}
+
+static size_t answer_at(const struct txn_table *t, const struct txn *x)
+{
+	return begun_at(t, x) + BEGUN_BYTES;
 }
 
 static void text_give(struct txn_table *t, struct txn *x)
@@ -255,6 +261,7 @@ struct txn *txn_begin(struct txn_table *t, const struct txn_of *of, uint64_t now
 	text[of->uri.n] = (char)of->user.n;
 	if (of->user.n > 0)
 		memcpy(text + of->uri.n + 1, of->user.p, of->user.n);
+	memcpy(text + begun_at(t, x), &now_ms, BEGUN_BYTES);
 	if (of->key != TXN_NO_KEY) {
 		head = &t->key[of->key & t->mask];
 		x->next_key = *head;
@@ -377,6 +384,15 @@ void txn_keep_request(struct txn_table *t, struct txn *x, struct span request, u
 struct span txn_user(const struct txn_table *t, const struct txn *x)
 {
 	return x->text != 0 ? part(t, x, (size_t)x->uri_n + 1, user_n(t, x)) : span_of(NULL, 0);
+}
+
+uint64_t txn_begun_ms(const struct txn_table *t, const struct txn *x)
+{
+	uint64_t begun_ms = 0;
+
+	if (x->text != 0)
+		memcpy(&begun_ms, text_of(t, x) + begun_at(t, x), BEGUN_BYTES);
+	return begun_ms;
 }
 
 struct span txn_uri(const struct txn_table *t, const struct txn *x)

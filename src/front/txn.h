@@ -11,7 +11,7 @@
 #include "userdb/update.h"
 
 #define TXN_TEXT \
-	2560 /* bytes kept of one call until its ACK: the URI, the user, the last answer and, until the hop has answered, its request */
+	2560 /* bytes kept of one call until its ACK: URI, user, beginning, last answer and, until the hop has answered, its request */
 #define TXN_ANSWER_MAX   1536 /* a longer answer is sent once and not kept */
 #define TXN_URI_MAX      255
 #define TXN_LIFE_MS      32000u
@@ -98,6 +98,8 @@ struct span txn_uri(const struct txn_table *t, const struct txn *x);
 struct span txn_user(const struct txn_table *t, const struct txn *x);
 struct span txn_answer(const struct txn_table *t, const struct txn *x);
 struct span txn_request(const struct txn_table *t, const struct txn *x);
+/** When it began, as long as its text is kept: until the ACK of a 2xx; then 0. */
+uint64_t txn_begun_ms(const struct txn_table *t, const struct txn *x);
 /** The hop has it: no more repetitions. */
 void txn_answered(struct txn_table *t, struct txn *x);
 /** Whether the kept answer may be sent to a request of `asked` bytes now; counts it. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "front/histogram.h"
 #include "front/txn.h"
 #include "sip/build.h"
 #include "world.h"
@@ -150,6 +151,50 @@ static void test_open_is_no_amplifier(void **state)
 	world_send(&w, bare, sizeof(bare) - 1, &src);
 	outcome(FRONT_call_limit);
 	assert_int_equal(w.a.net_n, 0);
+}
+
+/* Nor by giving up: the 200 of a CANCEL may be longer than it. */
+static void test_open_cancel_is_no_amplifier(void **state)
+{
+	static const char bare[] = "%s sip:open@example.org SIP/2.0\r\nv:SIP/2.0/UDP h;branch=z9hG4bK1;rport\r\nf:a:a;tag=1\r\nt:a:a\r\n"
+				   "i:1\r\nCSeq:1 %s\r\n%s\r\n";
+	char buf[512];
+	int n;
+
+	(void)state;
+	n = snprintf(buf, sizeof(buf), bare, "INVITE", "INVITE", "");
+	world_send(&w, buf, (size_t)n, &src);
+	outcome(FRONT_forwarded_open);
+	n = snprintf(buf, sizeof(buf), bare, "CANCEL", "CANCEL", "");
+	world_send(&w, buf, (size_t)n, &src);
+	outcome(FRONT_cancelled);
+	assert_memory_equal(w.to_agent, "CANCEL ", 7);
+	assert_int_equal(w.a.net_n, 0);
+	/* one that is long enough has its answer */
+	n = snprintf(buf, sizeof(buf), bare, "CANCEL", "CANCEL", "User-Agent: one that tells its name at some length, and its version\r\n");
+	world_send(&w, buf, (size_t)n, &src);
+	outcome(FRONT_cancelled);
+	assert_memory_equal(w.net, "SIP/2.0 200 ", 12);
+	assert_true(w.a.net_n <= (size_t)n);
+}
+
+/* How long a call took is counted from its beginning, however long it rang. */
+static void test_answer_is_timed(void **state)
+{
+	struct call c = open_call();
+	struct histogram_sum sum = {0};
+
+	(void)state;
+	begin(&c, &src);
+	answered(100, "");
+	w.now_ms += 100;
+	answered(180, "");
+	w.now_ms += 40000;
+	answered(200, "");
+	outcome(FRONT_relayed_response);
+	histogram_merge(&sum, front_core_call_answer(w.core));
+	assert_int_equal(sum.count, 1);
+	assert_int_equal(sum.sum_ns, UINT64_C(40100) * 1000000);
 }
 
 static void test_open_retransmission(void **state)
@@ -574,6 +619,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_open_call),
 		T(test_open_is_no_amplifier),
+		T(test_open_cancel_is_no_amplifier),
+		T(test_answer_is_timed),
 		T(test_open_retransmission),
 		T(test_repeats_until_answered),
 		T(test_answer_ends_repetition),

@@ -179,7 +179,7 @@ static void test_timers_moved(void **state)
 	}
 }
 
-#define KEPT 13u /* "sip:a@b", a length, "alice" */
+#define KEPT 21u /* "sip:a@b", a length, "alice", the beginning */
 
 /* URI, user, answer and request of one call do not run into each other. */
 static void test_texts(void **state)
