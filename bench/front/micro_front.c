@@ -354,6 +354,14 @@ static void s_feed_stale(void)
 	b.w.unix_s += 120;
 }
 
+/* Callers that were challenged before. */
+static void p_draining(unsigned i)
+{
+	atomic_store(&b.w.sh.draining, false);
+	authenticated(i, NULL, 0);
+	atomic_store(&b.w.sh.draining, true);
+}
+
 static void s_user_budget(void)
 {
 	b.w.policy[0].user_calls_per_s = 1;
@@ -559,6 +567,7 @@ static struct row rows[] = {
 	ROW(digest, NET, NULL, p_digest, "a good nonce, a wrong secret: 407"),
 	ROW(uri_mismatch, NET, NULL, p_uri_mismatch, "credentials for another URI: 407"),
 	ROW(replay, NET, NULL, p_replay, "a used nonce from another port"),
+	ROW(draining, NET, NULL, p_draining, "the front is ending: 503"),
 	ROW(feed_stale, NET, s_feed_stale, p_feed_stale, "the agent is silent: 503"),
 	ROW(user_budget, NET, s_user_budget, p_accepted, "too many of one user: 503"),
 	ROW(service_budget, NET, s_service_budget, p_accepted, "too many to one service: 503"),
