@@ -267,6 +267,11 @@ void dialog_plain(struct front_core *c, struct front_in *in, struct span text, s
 			core_done(c, out, FRONT_response_dropped);
 			return;
 		}
+		/* A datagram's source proves no hop: whoever has a token can spoof it. */
+		if (in->flow != NULL && over_budget(c, in, ~core_token_key(text))) {
+			core_done(c, out, FRONT_in_dialog_budget);
+			return;
+		}
 		to_client(c, in, &token, hop, out);
 	} else if (in->flow == NULL || !wn_ip_eq(&token.client, in->src)) {
 		core_done(c, out, FRONT_in_dialog_bad_token);

@@ -112,7 +112,8 @@ static enum token look_token(const struct front_core *c, const struct front_in *
 		hop = dialog_of_hop(c, in->flow, &token);
 		if (!hop && !wn_ip_eq(&token.client, in->src))
 			return TOKEN_BAD;
-		look->held = hop ? 0 : core_token_key(text);
+		/* either side by itself: who spoofs the hop must be bounded, and must not slow the caller */
+		look->held = hop ? ~core_token_key(text) : core_token_key(text);
 	} else {
 		if (to->tenant < 0)
 			return TOKEN_UNSURE;

@@ -292,12 +292,27 @@ static void test_plain_token(void **state)
 	assert_class(&bye, &src, FRONT_CLASS_FIRST);
 	assert_class(&bye, &hop_at, FRONT_CLASS_FIRST);
 	assert_refused(&bye, &other, FRONT_in_dialog_bad_token);
-	/* nothing is held against a hop */
-	for (unsigned i = 0; i < 2 * FAILURES_BURST; i++) {
+	/* what the hop's address brings under one token, which can be spoofed, has its bounds; the caller is not held to have sent it */
+	for (unsigned i = 0; i < FAILURES_BURST; i++) {
 		bye.call_id = "another";
 		serve(&bye, &hop_at, FRONT_CLASS_FIRST);
 		assert_int_equal(w.a.outcome, FRONT_in_dialog_bad_token);
 	}
+	serve(&bye, &hop_at, FRONT_CLASS_STRANGER);
+	assert_class(&bye, &src, FRONT_CLASS_FIRST);
+	w.now_ms += 60000;
+	bye.call_id = NULL;
+	for (unsigned i = 0; i < 20; i++) {
+		serve(&bye, &hop_at, FRONT_CLASS_FIRST);
+		assert_int_equal(w.a.outcome, FRONT_relayed_request);
+	}
+	for (unsigned i = 0; i < FAILURES_BURST; i++) {
+		serve(&bye, &hop_at, FRONT_CLASS_FIRST);
+		assert_int_equal(w.a.outcome, FRONT_in_dialog_budget);
+		assert_int_equal(w.a.net_n, 0);
+	}
+	serve(&bye, &hop_at, FRONT_CLASS_STRANGER);
+	assert_class(&bye, &src, FRONT_CLASS_FIRST);
 }
 
 /* Whose strangers they are. */
