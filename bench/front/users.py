@@ -5,7 +5,7 @@ import re
 
 import servers
 import world
-from inside import Failure, sh
+from inside import Failure
 
 
 def measure(w, out):
@@ -13,8 +13,7 @@ def measure(w, out):
     by itself, each round."""
     few, many = w.server("walnut"), w.server("walnut_many")
     file = f"{w.dir}/walnut_many.state/{servers.DOMAIN}.users"
-    rounds = [json.loads(sh("taskset", "-c", str(w.o.cpu), "nice", "-n", str(world.NICE), w.program("front-users"), "--measure", file, "--domain",
-                            servers.DOMAIN, "--seed", world.SEED, seconds=120)) for _ in range(w.o.runs)]
+    rounds = [json.loads(w.on_core("front-users", "--measure", file, "--domain", servers.DOMAIN, "--seed", world.SEED)) for _ in range(w.o.runs)]
     rss = [sum(world.resident(pid) for pid in s.pids()) for s in (few, many)]
     front = (rss[1] - rss[0]) / (many.users - few.users)
     out.add("bytes_per_user", [max(front, r["bytes_per_user"]) for r in rounds])

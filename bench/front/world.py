@@ -110,6 +110,14 @@ class World:
         self.note(core)
         return got, core.busy
 
+    def on_core(self, name, *words):
+        """Runs one of the bench's programs on the measured core. -> its output."""
+        p = subprocess.run(["taskset", "-c", str(self.o.cpu), self.program(name), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True, timeout=120, check=False, preexec_fn=with_us_first(SERVER))
+        if p.returncode != 0:
+            raise Failure(f"{name}: {p.stderr.strip() or p.returncode}")
+        return p.stdout
+
     def attempt(self, into, measure, *args):
         """Adds a round's figure to a list; one that could not be taken is told at the end and spoils no other."""
         try:
