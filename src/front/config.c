@@ -42,7 +42,7 @@ struct file_root {
 	char *listen, *agents, *keys, *socket, *user, *tls_certificate, *tls_key, *state, *metrics;
 	char **also_listen;
 	uint32_t also_listen_count;
-	uint32_t *threads, *strangers_max, *strangers_per_s, *nonce_lifetime_s, *nonce_ring_bits, *feed_max_age_s, *drain_s;
+	uint32_t *threads, *batch_wait_us, *strangers_max, *strangers_per_s, *nonce_lifetime_s, *nonce_ring_bits, *feed_max_age_s, *drain_s;
 	struct file_tenant *tenants;
 	uint32_t tenants_count;
 };
@@ -106,6 +106,7 @@ static const cyaml_schema_field_t root_fields[] = {
 	CYAML_FIELD_STRING_PTR("user", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, user, 1, 255),
 	CYAML_FIELD_UINT_PTR("threads", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, threads),
 	CYAML_FIELD_UINT_PTR("strangers_max", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, strangers_max),
+	CYAML_FIELD_UINT_PTR("batch_wait_us", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, batch_wait_us),
 	CYAML_FIELD_UINT_PTR("strangers_per_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, strangers_per_s),
 	CYAML_FIELD_UINT_PTR("nonce_lifetime_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, nonce_lifetime_s),
 	CYAML_FIELD_UINT_PTR("nonce_ring_bits", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_root, nonce_ring_bits),
@@ -443,6 +444,8 @@ int front_config_parse(const char *file, const char *yaml, size_t n, struct fron
 		r = set_number(&at, "threads", f->threads, online_cpus(), 1, FRONT_WORKERS_MAX, &c.threads);
 	if (r == 0)
 		r = set_number(&at, "strangers_max", f->strangers_max, FRONT_STRANGERS, 16, STRANGERS_MAX, &c.strangers_max);
+	if (r == 0)
+		r = set_number(&at, "batch_wait_us", f->batch_wait_us, 500, 0, 10000, &c.batch_wait_us);
 	if (r == 0)
 		r = set_number(&at, "strangers_per_s", f->strangers_per_s, 0, 0, RATE_MAX, &c.strangers_per_s);
 	if (r == 0)

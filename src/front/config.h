@@ -48,6 +48,7 @@ struct front_config {
 	char socket[FRONT_PATH_MAX];
 	char user[33];
 	uint32_t threads;
+	uint32_t batch_wait_us;
 	uint32_t strangers_max, strangers_per_s; /* of each worker; of all. 0: no limit */
 	uint32_t nonce_lifetime_s, nonce_ring_bits, feed_max_age_s, drain_s;
 	unsigned ntenants;

@@ -390,6 +390,7 @@ static int open_all(struct front *f)
 						    .notify_arg = f->relay};
 
 		wopt.strangers_max = f->config.strangers_max;
+		wopt.batch_wait_us = f->config.batch_wait_us;
 		wopt.strangers_per_s = (f->config.strangers_per_s + f->config.threads - 1) / f->config.threads;
 
 		r = front_worker_new(&wopt, &f->worker[i]);

@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -19,13 +20,15 @@
 
 #define RING_BYTES (1u << 20)
 #define TICK_MS    50
-#define IN_BYTES   (FRONT_DATAGRAM_MAX + 64)
-#define OUT_BYTES  ((size_t)2 * FRONT_BATCH * FRONT_OUT_MAX) /* for what goes out, over all ports: one message behind the other */
-#define PORTS_MAX  (FRONT_LISTENERS_MAX + FRONT_HOPS_MAX)
-#define WAKE       UINT32_MAX
-#define STREAMS    (UINT32_MAX - 1)
-#define HOPS       0x10000u /* … plus the hop: its connection */
-#define UNTIMED    16u      /* of so many messages that end at the first look, one is timed */
+/* From so many datagrams a second on a worker that found few waits for more. */
+#define MODERATE_PER_S 10000u
+#define IN_BYTES       (FRONT_DATAGRAM_MAX + 64)
+#define OUT_BYTES      ((size_t)2 * FRONT_BATCH * FRONT_OUT_MAX) /* for what goes out, over all ports: one message behind the other */
+#define PORTS_MAX      (FRONT_LISTENERS_MAX + FRONT_HOPS_MAX)
+#define WAKE           UINT32_MAX
+#define STREAMS        (UINT32_MAX - 1)
+#define HOPS           0x10000u /* … plus the hop: its connection */
+#define UNTIMED        16u      /* of so many messages that end at the first look, one is timed */
 
 _Static_assert(FRONT_STREAM_TRUSTED_MAX == FRONT_DATAGRAM_MAX, "the core takes what a stream brings");
 
@@ -79,6 +82,8 @@ struct front_worker {
 	bool pushed; /* since the relay was last told */
 	size_t out_n;
 	struct strangers *strangers;
+	uint32_t received; /* datagrams since the last tick */
+	bool moderate;
 	uint32_t owed; /* to strangers, in STRANGER_PER_RECEIVEDths */
 	struct front_packet in[FRONT_BATCH];
 	char *in_mem, *out_mem;
@@ -341,6 +346,8 @@ static void receive(struct front_worker *w, unsigned port)
 		else
 			sort(w, port, &w->in[i], now_ns / 1000000u, unix_s);
 	}
+	if (n > 0)
+		w->received += (unsigned)n;
 	if (n > 0 && from->hop == FRONT_HOP_AGENT)
 		w->owed += (unsigned)n;
 	flush(w);
@@ -428,6 +435,16 @@ static bool serve_agents(struct front_worker *w)
 	return front_ring_peek(w->inbox, &tenant, &msg);
 }
 
+/* Under load, but not so much of it that batches form by themselves, a wake-up for each datagram costs as much as its work: a short rest
+ * lets them come together, as a network card's interrupt moderation does. Nobody rests while anything waits that has been seen. */
+static void rest(const struct front_worker *w)
+{
+	const struct timespec t = {.tv_nsec = (long)w->opt.batch_wait_us * 1000};
+
+	if (w->moderate)
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
 static void tick(struct front_worker *w)
 {
 	uint64_t now_ms = wn_now_ms();
@@ -443,6 +460,8 @@ static void tick(struct front_worker *w)
 	if (w->streams != NULL)
 		front_streams_tick(w->streams, now_ms);
 	flush(w);
+	w->moderate = w->opt.batch_wait_us > 0 && w->received >= MODERATE_PER_S / (1000u / TICK_MS);
+	w->received = 0;
 }
 
 static void *run(void *arg)
@@ -456,6 +475,8 @@ static void *run(void *arg)
 	snprintf(name, sizeof(name), "front-%u", w->opt.index);
 	prctl(PR_SET_NAME, name);
 	while (!atomic_load_explicit(&w->stop, memory_order_relaxed)) {
+		if (!more)
+			rest(w);
 		/* who waits for strangers_per_s is looked after soon */
 		int n = epoll_wait(w->epoll, ev, PORTS_MAX + FRONT_HOPS_MAX + 2,
 				   more                                ? 0

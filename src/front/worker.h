@@ -28,6 +28,7 @@ struct front_worker_options {
 	void (*notify)(void *arg);
 	void *notify_arg;
 	uint32_t strangers_max;   /* how many of those who have proven nothing may wait; 1 to STRANGERS_MAX */
+	uint32_t batch_wait_us;   /* how long a busy worker lets datagrams come together; 0: not at all */
 	uint32_t strangers_per_s; /* how many are served; 0: as many as there is time for */
 };
 

@@ -133,11 +133,15 @@ int nonce_window_new(unsigned ring_bits, uint32_t lifetime_ms, const uint8_t *ke
 	w->words = (1ull << ring_bits) / NONCE_BLOCK;
 	w->lap_shift = (unsigned)__builtin_ctzll(w->words);
 	w->lifetime_ms = lifetime_ms;
-	w->ring = calloc(w->words, sizeof(*w->ring));
+	w->ring = malloc(w->words * sizeof(*w->ring));
 	if (w->ring == NULL) {
 		free(w);
 		return -ENOMEM;
 	}
+	/* Every page now, so that no stranger makes the process grow. The compiler must not make a calloc of it. */
+	memset(w->ring, 0xff, w->words * sizeof(*w->ring));
+	__asm__ volatile("" : : "r"(w->ring) : "memory");
+	memset(w->ring, 0, w->words * sizeof(*w->ring));
 	if (key != NULL)
 		memcpy(w->key, key, KEY_BYTES);
 	else

@@ -63,6 +63,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c.nonce_lifetime_s, 30);
 	assert_int_equal(c.nonce_ring_bits, 25);
 	assert_int_equal(c.feed_max_age_s, 60);
+	assert_int_equal(c.batch_wait_us, 500);
 	assert_int_equal(c.ntenants, 1);
 	assert_string_equal(c.tenant[0].domain, "example.org");
 	assert_true(c.tenant[0].policy.sha256);
