@@ -343,6 +343,9 @@ static void test_drain(void **state)
 	for (uint64_t deadline = wn_now_ms() + WAIT_MS; outcome("draining") < 2;)
 		assert_true(wn_now_ms() < deadline);
 	assert_true(recv(third, got, sizeof(got), MSG_DONTWAIT) < 0);
+	/* it waits for the call: long enough for two pings */
+	expect_told("WATCHDOG=1");
+	expect_told("WATCHDOG=1");
 
 	n = agent_answer(&p.w, 200, "OK", answer, sizeof(answer));
 	assert_int_equal(peer_send(p.agent[0].c, answer, n), 0);
