@@ -338,6 +338,26 @@ static void test_any_name(void **state)
 	outcome(FRONT_challenged);
 }
 
+/* RFC 3261 19.1.4: a name that is escaped is the same name to whoever comes behind us; it must not pass for any other. */
+static void test_escaped_name(void **state)
+{
+	static const char *const uri[] = {"sip:clos%65d@example.org", "sip:%63%6C%6f%73%65%64@example.org", "sip:closed%00@example.org"};
+	struct call c = {0};
+
+	(void)state;
+	w.policy[0].service[w.policy[0].nservices++] = (struct front_service){"*", hop, false};
+	front_policy_sort(&w.policy[0]);
+	for (unsigned i = 0; i < 3; i++) {
+		c.uri = uri[i];
+		world_call(&w, &c, &src);
+		outcome(FRONT_challenged);
+		assert_int_equal(w.a.agent_n, 0);
+	}
+	c.uri = "sip:clos%65@example.org";
+	world_call(&w, &c, &src);
+	outcome(FRONT_forwarded_open);
+}
+
 static void test_down(void **state)
 {
 	struct call c = open_call();
@@ -628,6 +648,7 @@ int main(void)
 		T(test_authenticated),
 		T(test_other_digest_uri),
 		T(test_any_name),
+		T(test_escaped_name),
 		T(test_down),
 		T(test_hop_hangs_up),
 		T(test_tcp_hop_hangs_up),
