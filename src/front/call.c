@@ -190,6 +190,12 @@ static size_t rewrite_invite(struct front_core *c, const struct front_in *in, co
 	return b.overflow ? 0 : b.len;
 }
 
+/* Who has proven nothing leaves half of the places to those who have, where there are any. */
+static uint32_t places(const struct front_policy *p, const struct call_grant *g)
+{
+	return g->user.p == NULL && p->proves ? p->max_calls / 2 : p->max_calls;
+}
+
 void call_begin(struct front_core *c, struct front_in *in, const struct call_grant *g, struct front_action *out)
 {
 	struct front_tenant *t = &c->sh->tenant[in->tenant];
@@ -203,7 +209,7 @@ void call_begin(struct front_core *c, struct front_in *in, const struct call_gra
 	struct sip_buf b;
 	struct txn *x = NULL;
 
-	if (atomic_fetch_add_explicit(&t->calls, 1, memory_order_relaxed) < core_policy(c, in->tenant)->max_calls)
+	if (atomic_fetch_add_explicit(&t->calls, 1, memory_order_relaxed) < places(core_policy(c, in->tenant), g))
 		x = txn_begin(c->txns, &of, in->now_ms);
 	if (x == NULL) {
 		atomic_fetch_sub_explicit(&t->calls, 1, memory_order_relaxed);
@@ -427,7 +433,9 @@ bool front_core_tick(struct front_core *c, uint64_t now_ms, struct front_action 
 	while ((x = txn_due(c->txns, now_ms)) != NULL) {
 		if (x->state == TXN_COMPLETED && now_ms < x->deadline_ms) {
 			txn_again(c->txns, x, now_ms);
-			if (x->answer_n == 0 || front_flow_is_stream(x->flow.id)) /* a connection loses nothing: no Timer G */
+			/* A connection loses nothing: no Timer G. Nor for who has proven nothing: one answer to one request, and the
+			 * caller's own repetition brings it again. */
+			if (x->answer_n == 0 || x->exact == 0 || front_flow_is_stream(x->flow.id))
 				continue;
 			send_kept(c, x, out);
 			core_done(c, out, FRONT_relayed_response);

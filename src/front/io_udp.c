@@ -409,9 +409,14 @@ static unsigned udp_send(void *io, const struct front_packet *p, unsigned n)
 		if (r == 0 || errno == EAGAIN || errno == ENOBUFS)
 			break;
 		if (u->out[at].msg_hdr.msg_iovlen > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE)) {
-			/* a device or a path that does not take them together: what is left once more, each by itself */
+			/* a device that does not take them together, for good, or a path that is too narrow for these: what is left once
+			 * more, each by itself */
+			const bool path = errno != EIO;
+
 			u->segments = false;
-			return sent + send_rest(u, p, at, sends);
+			sent += send_rest(u, p, at, sends);
+			u->segments = path;
+			return sent;
 		}
 		if (errno == EMSGSIZE) {
 			allow_fragments(u->fd, u->family, true);

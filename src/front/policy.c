@@ -14,6 +14,9 @@ static int order(const void *a, const void *b)
 void front_policy_sort(struct front_policy *p)
 {
 	qsort(p->service, p->nservices, sizeof(p->service[0]), order);
+	p->proves = p->agent;
+	for (unsigned i = 0; i < p->nservices; i++)
+		p->proves |= p->service[i].authenticate;
 }
 
 static int digit(char c)

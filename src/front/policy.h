@@ -24,13 +24,14 @@ struct front_service {
 struct front_policy {
 	bool sha256, md5;   /* algorithms that are offered and taken */
 	bool agent;         /* whether an agent may register */
+	bool proves;        /* whether some service asks for proof; front_policy_sort finds out */
 	uint32_t max_calls; /* transactions of all workers together */
 	uint32_t user_calls_per_s, service_calls_per_s;
 	unsigned nservices;
 	struct front_service service[FRONT_SERVICES_MAX]; /* front_policy_sort has put them in order */
 };
 
-/** Orders the services for front_policy_service. */
+/** Orders the services for front_policy_service, and sets `proves`. */
 void front_policy_sort(struct front_policy *p);
 /** The service of that name, else the entry "*", else NULL: it is the agent's. */
 const struct front_service *front_policy_service(const struct front_policy *p, struct span name);

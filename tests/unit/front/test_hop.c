@@ -153,6 +153,60 @@ static void test_open_is_no_amplifier(void **state)
 	assert_int_equal(w.a.net_n, 0);
 }
 
+/* Spoofed calls of an open service leave room for users; alone it has all of it. */
+static void test_open_leaves_room(void **state)
+{
+	struct call mine = {.uri = "sip:closed@example.org", .call_id = "mine", .branch = "z9hG4bKmine"};
+	struct wn_addr other = addr_of("198.18.4.3:40112");
+	unsigned let = 0;
+	char branch[32];
+
+	(void)state;
+	for (unsigned i = 0; i < w.policy[0].max_calls; i++) {
+		struct call c = open_call();
+
+		snprintf(branch, sizeof(branch), "z9hG4bKroom%u", i);
+		c.branch = branch;
+		begin(&c, &src);
+		let += w.a.outcome == FRONT_forwarded_open;
+	}
+	assert_int_equal(let, w.policy[0].max_calls / 2);
+	outcome(FRONT_call_limit);
+	world_answer_challenge(&w, &mine, &alice, &other);
+	begin(&mine, &other);
+	outcome(FRONT_forwarded);
+	w.policy[0].agent = false;
+	for (unsigned i = 0; i < w.policy[0].nservices; i++)
+		w.policy[0].service[i].authenticate = false;
+	front_policy_sort(&w.policy[0]);
+	struct call more = open_call();
+	more.branch = "z9hG4bKmore";
+	begin(&more, &src);
+	outcome(FRONT_forwarded_open);
+}
+
+/* One answer to one request: what a hop refused is told again when it is asked for again. */
+static void test_open_refusal_once(void **state)
+{
+	struct call c = open_call();
+
+	(void)state;
+	begin(&c, &src);
+	answered(486, "");
+	outcome(FRONT_relayed_response);
+	for (unsigned i = 0; i < 40; i++) {
+		w.now_ms += 500;
+		w.a.net_n = 0;
+		while (front_core_tick(w.core, w.now_ms, &w.a))
+			assert_int_equal(w.a.net_n, 0);
+		assert_int_equal(w.a.net_n, 0);
+	}
+	world_call(&w, &c, &src);
+	outcome(FRONT_retransmission);
+	assert_true(w.a.net_n > 0);
+	assert_memory_equal(w.net, "SIP/2.0 486 ", 12);
+}
+
 /* Nor by giving up: the 200 of a CANCEL may be longer than it. */
 static void test_open_cancel_is_no_amplifier(void **state)
 {
@@ -639,6 +693,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_open_call),
 		T(test_open_is_no_amplifier),
+		T(test_open_leaves_room),
+		T(test_open_refusal_once),
 		T(test_open_cancel_is_no_amplifier),
 		T(test_answer_is_timed),
 		T(test_open_retransmission),
