@@ -31,7 +31,7 @@ def sipp(lab, walnut, service, transport, port):
     respondent = Process(lab, "f1", "uas", ["sipp", "-sf", UAS, "-i", FRONT, "-p", str(port), "-t", transport, "-nd"])
     try:
         if transport == "t1":
-            # Each worker has a connection of its own, and SIPp loses messages while it accepts one.
+            # Each worker has a connection of its own, and says 503 until it is up.
             wait_for("both workers to reach SIPp",
                      lambda: len(run(lab, "f1", ["ss", "-Htn", "state", "established", f"dport = :{port}"])[1].splitlines()) == WORKERS)
         else:
