@@ -44,7 +44,7 @@ static bool unescape(struct span s, char to[static FRONT_SERVICE_MAX + 1])
 
 const struct front_service *front_policy_service(const struct front_policy *p, struct span name)
 {
-	struct front_service key;
+	struct front_service key = {.name = ""};
 	const struct front_service *s = NULL;
 
 	if (p->nservices == 0)

@@ -68,28 +68,28 @@ struct front_worker {
 	struct front_core *core;
 	struct port *port; /* PORTS_MAX */
 	unsigned nports;
-	uint8_t of_listener[FRONT_LISTENERS_MAX], of_hop[FRONT_HOPS_MAX + 1]; /* 1 + index of the port; 0: none */
 	int epoll, wake;
 	struct front_ring *inbox, *outbox;
 	pthread_t thread;
-	bool running;
-	atomic_bool stop;
 	_Atomic uint64_t turns;
 	_Atomic uint32_t unsettled;
 	struct histogram latency[FRONT_OUTCOME_COUNT];
 	unsigned untimed; /* messages since one that ended at the first look was timed */
 	_Atomic uint64_t unsent;
-	bool pushed; /* since the relay was last told */
 	size_t out_n;
 	struct strangers *strangers;
 	uint32_t received; /* datagrams since the last tick */
-	bool moderate;
-	uint32_t owed; /* to strangers, in STRANGER_PER_RECEIVEDths */
+	uint32_t owed;     /* to strangers, in STRANGER_PER_RECEIVEDths */
 	struct front_packet in[FRONT_BATCH];
 	char *in_mem, *out_mem;
-	struct front_streams *streams; /* NULL: UDP alone */
+	struct front_streams *streams;                                        /* NULL: UDP alone */
+	uint64_t now_ms, unix_s;                                              /* of the streams' turn */
+	uint8_t of_listener[FRONT_LISTENERS_MAX], of_hop[FRONT_HOPS_MAX + 1]; /* 1 + index of the port; 0: none */
+	bool running;
+	atomic_bool stop;
+	bool pushed; /* since the relay was last told */
+	bool moderate;
 	bool streams_ready;
-	uint64_t now_ms, unix_s; /* of the streams' turn */
 	char elsewhere[sizeof(struct front_flow) + FRONT_OUT_MAX];
 };
 
