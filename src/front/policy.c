@@ -34,7 +34,7 @@ static bool unescape(struct span s, char to[static FRONT_SERVICE_MAX + 1])
 
 		if (n == FRONT_SERVICE_MAX)
 			return false;
-		to[n++] = low >= 0 ? (char)(high << 4 | low) : s.p[i];
+		to[n++] = (char)(low >= 0 ? high << 4 | low : s.p[i]);
 		if (low >= 0)
 			i += 2;
 	}
