@@ -83,8 +83,15 @@ static uint64_t ended(void)
 	return front_streams_count(s, FRONT_STREAM_framing) + front_streams_count(s, FRONT_STREAM_too_large);
 }
 
+/* Ports of a connection that has ended are free a minute later: another of loopback's addresses every so often has its own. */
+#define DIALS_PER_ADDRESS 10000u
+
 static int dial(void)
 {
+	static uint32_t dials;
+	const uint32_t host = 0x7f010001u + dials++ / DIALS_PER_ADDRESS % 0xfff0u;
+	const struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(host)};
+	const int late = 1;
 	const struct linger at_once = {1, 0};
 	struct sockaddr_storage ss;
 	socklen_t len = wn_addr_to_sockaddr(&addr, &ss);
@@ -92,6 +99,8 @@ static int dial(void)
 
 	CHECK(fd >= 0);
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof(late));
+	CHECK(bind(fd, (const struct sockaddr *)&own, sizeof(own)) == 0);
 	CHECK(connect(fd, (struct sockaddr *)&ss, len) == 0);
 	return fd;
 }
