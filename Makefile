@@ -22,7 +22,7 @@ demo: ## three acts and the claims; writes build/demo/report.json
 	@scripts/deps.sh test
 	@started=$$(date +%s) && $(MAKE) --no-print-directory all && WALNUT_STARTED=$$started lab/demo
 
-test: ## unit tests under ASan and UBSan, each fuzz target for five seconds, then the network tests in namespaces
+test: ## unit tests under ASan and UBSan, each fuzz target for some seconds, then the network tests in namespaces
 	@scripts/deps.sh test
 	@$(MAKE) --no-print-directory all $(ASAN)/build.ninja
 	@ninja --quiet -C $(ASAN)

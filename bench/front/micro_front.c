@@ -582,7 +582,7 @@ static struct row rows[] = {
 	ROW(relayed_response, AGENT, NULL, p_relayed_response, "the agent's 200, with nextnonce"),
 	ROW(relayed_request, AGENT, NULL, p_relayed_request, "the agent's BYE"),
 	ROW(response_dropped, AGENT, NULL, p_response_dropped, "an agent's response to nothing"),
-	ROW(timed_out, TICK, NULL, p_timed_out, "no answer for 32 s: 408"),
+	ROW(timed_out, TICK, NULL, p_timed_out, "no answer in time (32 s; 185 s once it rings): 408"),
 	ROW(hop_repeated, TICK, NULL, p_hop_repeated, "the hop's INVITE again"),
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
